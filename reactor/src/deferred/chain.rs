@@ -1,0 +1,512 @@
+//! How a chain of callbacks is kept, and how a result runs through it.
+//!
+//! A chain begins with a [`Root`], which `Deferred::pending` allocates and the resolver fires, and
+//! each callback added to it is one [`Link`], allocated once, closure and output included:
+//!
+//! ```text
+//! Resolver ──▶ Root<A> ──next──▶ Link<A, B, f> ──next──▶ Link<B, C, g> ◀── Deferred<C>
+//!               tail: A            tail: B                 tail: C           │
+//!                 ▲──────────────────────── root ─────────────────────────────┘
+//! ```
+//!
+//! Each node ends in a [`Tail`]: a place for its result, and what is [`Next`]. [`run`] carries the
+//! result from tail to tail in a loop, so that the stack does not grow with the chain.
+//!
+//! A callback that returns a pending Deferred suspends its link: the inner chain's last tail gets
+//! `Next::Adopt(link)`, and the result that arrives there goes on in the outer chain. When the
+//! suspended link was itself adopted by another (a loop whose callback returns the next round),
+//! the adoption is handed on and the link goes away: this is the tail call that lets such a loop
+//! run for ever in constant memory.
+//!
+//! Ownership points forward only, from the resolver to the last link; a handle owns the last link
+//! and the root. What a chain waits on is known by a weak pointer, for cancelling. So there is no
+//! cycle to break, and everything is dropped as soon as it cannot be used any more.
+
+use std::cell::Cell;
+use std::panic::{AssertUnwindSafe, Location, catch_unwind};
+use std::rc::{Rc, Weak};
+
+use super::failure::Failure;
+use super::unhandled;
+use super::{AlreadyCalledError, CancelledError, Deferred, Resolver, State};
+use crate::deferred::errors::History;
+
+pub(crate) type Line = &'static Location<'static>;
+
+/// Where the output of a node rests, and where it goes.
+pub(crate) struct Tail<T> {
+    result: Cell<Option<Result<T, Failure>>>,
+    next: Cell<Next<T>>,
+}
+
+/// What follows a node.
+pub(crate) enum Next<T> {
+    /// Somebody holds the handle and may add a callback yet: the result rests.
+    Held,
+    /// The handle is gone: the result is final.
+    Dropped,
+    /// The next callback of the same chain.
+    Callback(Rc<dyn Input<T>>),
+    /// The link of another chain that waits for this result, and the root of that chain.
+    Adopt(Rc<dyn Source<T>>, Rc<dyn ChainRoot>),
+}
+
+impl<T> Tail<T> {
+    fn new() -> Self {
+        Self {
+            result: Cell::new(None),
+            next: Cell::new(Next::Held),
+        }
+    }
+
+    pub(crate) fn take_result(&self) -> Option<Result<T, Failure>> {
+        self.result.take()
+    }
+
+    /// Lets `look` see the result while it rests here.
+    pub(crate) fn peek<R>(&self, look: impl FnOnce(Option<&Result<T, Failure>>) -> R) -> R {
+        let result = self.result.take();
+        let seen = look(result.as_ref());
+        self.result.set(result);
+        seen
+    }
+
+    fn has_result(&self) -> bool {
+        self.peek(|result| result.is_some())
+    }
+
+    /// Moves the result on by one node.
+    fn pass_on(&self, root: &Rc<dyn ChainRoot>) -> Moved {
+        match self.next.replace(Next::Held) {
+            Next::Held => Moved::Rested,
+            Next::Callback(link) => match self.result.take() {
+                Some(result) => link.run(result, root),
+                None => Moved::Rested,
+            },
+            Next::Adopt(outer, outer_root) => {
+                outer.tail().result.set(self.result.take());
+                outer_root.chain().waits_on.set(None);
+                Moved::Into(outer, outer_root)
+            }
+            Next::Dropped => {
+                self.next.set(Next::Dropped);
+                if let Some(Err(failure)) = self.result.take() {
+                    let chain = root.chain();
+                    unhandled::report(unhandled::Unhandled {
+                        failure,
+                        made: chain.made,
+                        dropped: chain.dropped.get(),
+                        fired: chain.fired_line(),
+                    });
+                }
+                Moved::Rested
+            }
+        }
+    }
+}
+
+/// A node, seen by the loop that runs a chain.
+pub(crate) trait Flow {
+    fn pass_on(self: Rc<Self>, root: &Rc<dyn ChainRoot>) -> Moved;
+}
+
+/// A node, seen by those who want its output.
+pub(crate) trait Source<T>: Flow {
+    fn tail(&self) -> &Tail<T>;
+}
+
+/// A node, seen by the one before it.
+pub(crate) trait Input<T> {
+    fn run(self: Rc<Self>, input: Result<T, Failure>, root: &Rc<dyn ChainRoot>) -> Moved;
+}
+
+/// Where the result went.
+pub(crate) enum Moved {
+    /// To the next node of the chain.
+    On(Rc<dyn Flow>),
+    /// To the link of another chain that had waited for it.
+    Into(Rc<dyn Flow>, Rc<dyn ChainRoot>),
+    /// Nowhere: it rests, or another Deferred has to fire first.
+    Rested,
+}
+
+/// Runs a chain from `node`, and whatever chains follow from it, in constant stack.
+pub(crate) fn run(node: Rc<dyn Flow>, root: Rc<dyn ChainRoot>) {
+    let (mut node, mut root) = (node, root);
+    loop {
+        let chain = root.chain();
+        let crossing = loop {
+            if chain.paused.get() > 0 {
+                chain.stalled.set(Some(node));
+                return;
+            }
+            match node.pass_on(&root) {
+                Moved::On(next) => node = next,
+                Moved::Into(next, next_root) => break (next, next_root),
+                Moved::Rested => return,
+            }
+        };
+        (node, root) = crossing;
+    }
+}
+
+/// One callback: a closure that takes the result of the node before, and its own output.
+pub(crate) struct Link<T, U, F> {
+    tail: Tail<U>,
+    handler: Cell<Option<F>>,
+    input: std::marker::PhantomData<fn(T)>,
+}
+
+impl<T, U, F> Link<T, U, F> {
+    pub(crate) fn new(handler: F) -> Self {
+        Self {
+            tail: Tail::new(),
+            handler: Cell::new(Some(handler)),
+            input: std::marker::PhantomData,
+        }
+    }
+}
+
+impl<T: 'static, U: 'static, F: 'static> Flow for Link<T, U, F> {
+    fn pass_on(self: Rc<Self>, root: &Rc<dyn ChainRoot>) -> Moved {
+        self.tail.pass_on(root)
+    }
+}
+
+impl<T: 'static, U: 'static, F: 'static> Source<U> for Link<T, U, F> {
+    fn tail(&self) -> &Tail<U> {
+        &self.tail
+    }
+}
+
+impl<T, U, F> Input<T> for Link<T, U, F>
+where
+    T: 'static,
+    U: 'static,
+    F: FnOnce(Result<T, Failure>) -> Deferred<U> + 'static,
+{
+    fn run(self: Rc<Self>, input: Result<T, Failure>, root: &Rc<dyn ChainRoot>) -> Moved {
+        let Some(handler) = self.handler.take() else {
+            return Moved::Rested; // a result comes once
+        };
+        match call(handler, input).into_state() {
+            State::Fired { result, .. } => {
+                self.tail.result.set(Some(result));
+                Moved::On(self)
+            }
+            State::Pending {
+                node,
+                root: inner_root,
+            } => {
+                let inner = inner_root.chain();
+                if inner.paused.get() == 0
+                    && let Some(result) = node.tail().take_result()
+                {
+                    self.tail.result.set(Some(result));
+                    return Moved::On(self);
+                }
+                let waits_on = Rc::downgrade(&inner_root);
+                let adopt = match self.tail.next.replace(Next::Held) {
+                    Next::Adopt(outer, outer_root) => {
+                        // The tail call: see the head of this file.
+                        outer_root.chain().waits_on.set(Some(waits_on.clone()));
+                        Next::Adopt(outer, outer_root)
+                    }
+                    next => {
+                        self.tail.next.set(next);
+                        Next::Adopt(self, root.clone())
+                    }
+                };
+                root.chain().waits_on.set(Some(waits_on));
+                follow(&node, &inner_root, adopt);
+                release(&inner_root);
+                Moved::Rested
+            }
+        }
+    }
+}
+
+/// Calls a handler; a panic in it becomes a Failure.
+pub(crate) fn call<A, U: 'static>(handler: impl FnOnce(A) -> Deferred<U>, input: A) -> Deferred<U> {
+    // Unwind safety: the closure is consumed, and what it shares with others is theirs to mind, as
+    // with a thread that panics while it holds a lock.
+    match catch_unwind(AssertUnwindSafe(|| handler(input))) {
+        Ok(deferred) => deferred,
+        Err(payload) => Deferred::from_result(Err(Failure::from_panic(payload))),
+    }
+}
+
+/// The state that the whole chain shares.
+pub(crate) struct Chain {
+    phase: Cell<Phase>,
+    made: Line,
+    /// Where it was fired first; `made` until then.
+    fired: Cell<Line>,
+    /// The last line that touched the handle, once that is gone.
+    dropped: Cell<Line>,
+    /// The chain that this one is suspended on.
+    waits_on: Cell<Option<Weak<dyn ChainRoot>>>,
+    paused: Cell<u32>,
+    /// The node to go on from when the last pause ends.
+    stalled: Cell<Option<Rc<dyn Flow>>>,
+    /// Who can end a pause: the handle, and each [`Pauser`](super::Pauser).
+    holders: Cell<u32>,
+}
+
+/// How far the firing has come.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    Pending,
+    /// The canceller is running; it may still fire.
+    Cancelling,
+    /// Cancelled without a canceller: one late firing is accepted and ignored.
+    CancelledEarly,
+    Fired,
+}
+
+impl Chain {
+    pub(crate) fn made(&self) -> Line {
+        self.made
+    }
+
+    pub(crate) fn is_paused(&self) -> bool {
+        self.paused.get() > 0
+    }
+
+    fn fired_line(&self) -> Option<Line> {
+        unhandled::is_debugging().then(|| self.fired.get())
+    }
+
+    /// The chain that this one waits on, if it is still there.
+    pub(crate) fn waits_on(&self) -> Option<Rc<dyn ChainRoot>> {
+        let inner = self.waits_on.take();
+        let found = inner.as_ref().and_then(Weak::upgrade);
+        self.waits_on.set(inner);
+        found
+    }
+
+    fn already_called(&self) -> AlreadyCalledError {
+        AlreadyCalledError {
+            history: self.fired_line().map(|fired| History {
+                made: self.made,
+                fired,
+            }),
+        }
+    }
+}
+
+/// The root of a chain, whatever its type.
+pub(crate) trait ChainRoot {
+    fn chain(&self) -> &Chain;
+
+    /// Cancels the root itself, if it has not fired.
+    fn cancel_root(self: Rc<Self>, at: Line);
+}
+
+/// The first node of a chain: what the resolver fires.
+pub(crate) struct Root<T: 'static> {
+    chain: Chain,
+    tail: Tail<T>,
+    canceller: Cell<Option<Canceller<T>>>,
+}
+
+type Canceller<T> = Box<dyn FnOnce(Resolver<T>)>;
+
+impl<T: 'static> Root<T> {
+    pub(crate) fn new(made: Line, canceller: Option<Canceller<T>>) -> Self {
+        Self {
+            chain: Chain {
+                phase: Cell::new(Phase::Pending),
+                made,
+                fired: Cell::new(made),
+                dropped: Cell::new(made),
+                waits_on: Cell::new(None),
+                paused: Cell::new(0),
+                stalled: Cell::new(None),
+                holders: Cell::new(1),
+            },
+            tail: Tail::new(),
+            canceller: Cell::new(canceller),
+        }
+    }
+
+    /// A root that has its result already: what a fired Deferred becomes when it is paused.
+    pub(crate) fn fired(made: Line, result: Result<T, Failure>) -> Self {
+        let root = Self::new(made, None);
+        root.chain.phase.set(Phase::Fired);
+        root.tail.result.set(Some(result));
+        root
+    }
+
+    /// Whether a result is still wanted from the resolver.
+    pub(crate) fn is_pending(&self) -> bool {
+        self.chain.phase.get() == Phase::Pending
+    }
+
+    /// Fires with `result`, unless that has been decided.
+    pub(crate) fn fire(
+        self: Rc<Self>,
+        result: Result<T, Failure>,
+        at: Line,
+    ) -> Result<(), AlreadyCalledError> {
+        match self.chain.phase.get() {
+            Phase::Pending | Phase::Cancelling => {
+                self.chain.phase.set(Phase::Fired);
+                self.chain.fired.set(at);
+                self.canceller.set(None);
+                self.tail.result.set(Some(result));
+                run(self.clone(), self);
+                Ok(())
+            }
+            Phase::CancelledEarly => {
+                self.chain.phase.set(Phase::Fired);
+                Ok(())
+            }
+            Phase::Fired => Err(self.chain.already_called()),
+        }
+    }
+
+    /// The resolver went away. With nobody to tell, nobody is told.
+    pub(crate) fn abandon(self: Rc<Self>) {
+        if !self.is_pending() {
+            return;
+        }
+        let next = self.tail.next.replace(Next::Held);
+        let is_unheard = matches!(next, Next::Dropped);
+        self.tail.next.set(next);
+        if is_unheard {
+            self.chain.phase.set(Phase::Fired);
+            self.canceller.set(None);
+            return;
+        }
+        let made = self.chain.made;
+        let failure = Failure::at(Box::new(super::AbandonedError { made }), made);
+        let _ = self.fire(Err(failure), made);
+    }
+}
+
+impl<T: 'static> Flow for Root<T> {
+    fn pass_on(self: Rc<Self>, root: &Rc<dyn ChainRoot>) -> Moved {
+        self.tail.pass_on(root)
+    }
+}
+
+impl<T: 'static> Source<T> for Root<T> {
+    fn tail(&self) -> &Tail<T> {
+        &self.tail
+    }
+}
+
+impl<T: 'static> ChainRoot for Root<T> {
+    fn chain(&self) -> &Chain {
+        &self.chain
+    }
+
+    fn cancel_root(self: Rc<Self>, at: Line) {
+        if self.chain.phase.get() != Phase::Pending {
+            return;
+        }
+        let after = match self.canceller.take() {
+            None => Phase::CancelledEarly,
+            Some(canceller) => {
+                self.chain.phase.set(Phase::Cancelling);
+                let resolver = Resolver::for_canceller(self.clone());
+                if let Err(payload) = catch_unwind(AssertUnwindSafe(|| canceller(resolver))) {
+                    log::error!(
+                        target: "deferred",
+                        "the canceller of the Deferred made at {} {}",
+                        self.chain.made,
+                        Failure::from_panic(payload)
+                    );
+                }
+                if self.chain.phase.get() == Phase::Fired {
+                    return;
+                }
+                Phase::Fired
+            }
+        };
+        self.chain.phase.set(after);
+        self.chain.fired.set(at);
+        let failure = Failure::at(Box::new(CancelledError), at);
+        self.tail.result.set(Some(Err(failure)));
+        run(self.clone(), self);
+    }
+}
+
+/// Decides what comes after `node`, the last of its chain. A result that a pause holds there goes
+/// on when the pause ends.
+pub(crate) fn follow<T: 'static>(
+    node: &Rc<dyn Source<T>>,
+    root: &Rc<dyn ChainRoot>,
+    next: Next<T>,
+) {
+    let tail = node.tail();
+    tail.next.set(next);
+    if tail.has_result() {
+        root.chain().stalled.set(Some(node.clone()));
+    }
+}
+
+/// Cancels what the chain waits for: its own root, or the innermost chain that it is suspended on.
+pub(crate) fn cancel(root: Rc<dyn ChainRoot>, at: Line) {
+    let mut root = root;
+    while let Some(inner) = root.chain().waits_on() {
+        root = inner;
+    }
+    root.cancel_root(at);
+}
+
+/// Counts one more pause.
+pub(crate) fn pause(root: &Rc<dyn ChainRoot>) {
+    let chain = root.chain();
+    chain.paused.set(chain.paused.get() + 1);
+}
+
+/// Ends one pause; the last one lets the chain go on before this returns.
+pub(crate) fn unpause(root: &Rc<dyn ChainRoot>) {
+    let chain = root.chain();
+    match chain.paused.get() {
+        0 => {}
+        1 => {
+            chain.paused.set(0);
+            if let Some(node) = chain.stalled.take() {
+                run(node, root.clone());
+            }
+        }
+        more => chain.paused.set(more - 1),
+    }
+}
+
+/// One more who can end a pause.
+pub(crate) fn hold(root: &Rc<dyn ChainRoot>) {
+    let chain = root.chain();
+    chain.holders.set(chain.holders.get() + 1);
+}
+
+/// One fewer who can end a pause. A chain that nobody could wake any more goes on.
+pub(crate) fn release(root: &Rc<dyn ChainRoot>) {
+    let chain = root.chain();
+    chain.holders.set(chain.holders.get() - 1);
+    if chain.holders.get() == 0 && chain.paused.get() > 0 {
+        chain.paused.set(1);
+        unpause(root);
+    }
+}
+
+/// The handle went away without a callback being added.
+pub(crate) fn drop_handle<T: 'static>(
+    node: &Rc<dyn Source<T>>,
+    root: &Rc<dyn ChainRoot>,
+    at: Line,
+) {
+    root.chain().dropped.set(at);
+    if root.chain().is_paused() {
+        follow(node, root, Next::Dropped);
+    } else {
+        node.tail().next.set(Next::Dropped);
+        if node.tail().has_result() {
+            node.tail().pass_on(root);
+        }
+    }
+    release(root);
+}

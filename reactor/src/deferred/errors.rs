@@ -1,0 +1,139 @@
+//! The errors that a Deferred itself brings about.
+
+use std::error::Error;
+use std::fmt;
+use std::panic::Location;
+use std::time::Duration;
+
+/// The result had been decided before (Twisted's `AlreadyCalledError`).
+///
+/// A [`Resolver`](crate::Resolver) is consumed by firing, so this is left for the races that no
+/// type rules out: a canceller, or a timeout, that came first.
+///
+/// With [`set_debugging`](crate::deferred::set_debugging) on it also tells where the Deferred was made and where it
+/// was fired first.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AlreadyCalledError {
+    pub(crate) history: Option<History>,
+}
+
+/// The two lines that explain an [`AlreadyCalledError`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct History {
+    pub(crate) made: &'static Location<'static>,
+    pub(crate) fired: &'static Location<'static>,
+}
+
+impl AlreadyCalledError {
+    /// Where the Deferred was made, if debugging is on.
+    pub fn made(&self) -> Option<&'static Location<'static>> {
+        self.history.map(|history| history.made)
+    }
+
+    /// Where the Deferred was fired first, if debugging is on.
+    pub fn first_fired(&self) -> Option<&'static Location<'static>> {
+        self.history.map(|history| history.fired)
+    }
+}
+
+impl fmt::Display for AlreadyCalledError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "this Deferred has its result already")?;
+        match self.history {
+            Some(History { made, fired }) => {
+                write!(f, " (made at {made}, first fired at {fired})")
+            }
+            None => Ok(()),
+        }
+    }
+}
+
+impl Error for AlreadyCalledError {}
+
+/// The Deferred was cancelled, and its canceller did not decide otherwise.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct CancelledError;
+
+impl fmt::Display for CancelledError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("cancelled")
+    }
+}
+
+impl Error for CancelledError {}
+
+/// The Deferred did not fire in the time it was given.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct TimeoutError {
+    /// The time it was given.
+    pub timeout: Duration,
+}
+
+impl TimeoutError {
+    /// For code that keeps deadlines of its own.
+    pub fn new(timeout: Duration) -> Self {
+        Self { timeout }
+    }
+}
+
+impl fmt::Display for TimeoutError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "no result within {:?}", self.timeout)
+    }
+}
+
+impl Error for TimeoutError {}
+
+/// The [`Resolver`](crate::Resolver) was dropped without firing, so no result can come any more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct AbandonedError {
+    /// Where the Deferred was made.
+    pub made: &'static Location<'static>,
+}
+
+impl fmt::Display for AbandonedError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "the resolver of the Deferred made at {} was dropped unfired",
+            self.made
+        )
+    }
+}
+
+impl Error for AbandonedError {}
+
+/// A callback panicked; the panic stopped there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct PanicError {
+    /// The text that `panic!` was given.
+    pub message: String,
+}
+
+impl fmt::Display for PanicError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "panicked: {}", self.message)
+    }
+}
+
+impl Error for PanicError {}
+
+/// A result was asked of a Deferred that has none yet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct NotFiredError {
+    /// Where the Deferred was made.
+    pub made: &'static Location<'static>,
+}
+
+impl fmt::Display for NotFiredError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the Deferred made at {} has no result yet", self.made)
+    }
+}
+
+impl Error for NotFiredError {}

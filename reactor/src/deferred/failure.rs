@@ -1,0 +1,217 @@
+//! What went wrong, whatever its type.
+//!
+//! A [`Failure`] holds any standard error, together with the source line where it became a
+//! Failure. The `?` operator makes one from the error it meets, so a callback that returns
+//! `Result<T, Failure>` may use any error type, and an errback that wants to know which one it got
+//! asks with [`check`](Failure::check) or [`trap`](Failure::trap).
+//!
+//! ```
+//! use deferred_reactor::Failure;
+//!
+//! fn parse(text: &str) -> Result<i32, Failure> {
+//!     Ok(text.parse::<i32>()?)
+//! }
+//!
+//! let failure = parse("seven").unwrap_err();
+//! assert!(failure.check::<std::num::ParseIntError>().is_some());
+//! assert_eq!(failure.to_string(), "invalid digit found in string");
+//! ```
+
+use std::any::Any;
+use std::error::Error;
+use std::fmt;
+use std::panic::Location;
+
+use super::errors::PanicError;
+
+/// An error of any type, and where it arose.
+///
+/// `Display` shows the error itself. `Debug` shows it together with its sources, as one sentence,
+/// which is what `fn main() -> Result<(), Failure>` prints; `{:#?}` adds the source line.
+///
+/// It stands for Twisted's `twisted.python.failure.Failure`. One pointer wide, so that a
+/// `Result<T, Failure>` costs its happy path next to nothing.
+pub struct Failure(Box<Inner>);
+
+struct Inner {
+    error: Box<dyn Error + Send + Sync>,
+    location: &'static Location<'static>,
+}
+
+impl Failure {
+    /// Wraps an error. The `?` operator and `into()` do the same.
+    #[track_caller]
+    pub fn new(error: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+        Self::at(error.into(), Location::caller())
+    }
+
+    /// Makes a Failure out of a sentence, where no error type is worth defining.
+    ///
+    /// ```
+    /// # use deferred_reactor::Failure;
+    /// let failure = Failure::message(format!("no room for {} guests", 12));
+    /// assert_eq!(failure.to_string(), "no room for 12 guests");
+    /// ```
+    #[track_caller]
+    pub fn message(sentence: impl Into<String>) -> Self {
+        Self::at(sentence.into().into(), Location::caller())
+    }
+
+    /// What `catch_unwind` caught, as a Failure holding a [`PanicError`].
+    #[track_caller]
+    pub fn from_panic(payload: Box<dyn Any + Send>) -> Self {
+        let message = match payload.downcast::<String>() {
+            Ok(text) => *text,
+            Err(payload) => match payload.downcast::<&'static str>() {
+                Ok(text) => (*text).to_owned(),
+                Err(_) => "a panic whose payload is not text".to_owned(),
+            },
+        };
+        Self::new(PanicError { message })
+    }
+
+    pub(crate) fn at(
+        error: Box<dyn Error + Send + Sync>,
+        location: &'static Location<'static>,
+    ) -> Self {
+        Self(Box::new(Inner { error, location }))
+    }
+
+    /// The error as an `E`, if it is one (Twisted's `Failure.check`).
+    pub fn check<E: Error + 'static>(&self) -> Option<&E> {
+        self.0.error.downcast_ref::<E>()
+    }
+
+    /// Whether the error is an `E`.
+    pub fn is<E: Error + 'static>(&self) -> bool {
+        self.0.error.is::<E>()
+    }
+
+    /// Takes the error out if it is an `E`, and passes the Failure on otherwise
+    /// (Twisted's `Failure.trap`).
+    ///
+    /// With `?` an errback handles one kind of error and lets all others go by:
+    ///
+    /// ```
+    /// # use deferred_reactor::{Deferred, Failure};
+    /// # use std::num::ParseIntError;
+    /// let number = Deferred::<i32>::fail("seven".parse::<i32>().unwrap_err())
+    ///     .add_errback(|failure| {
+    ///         failure.trap::<ParseIntError>()?;
+    ///         Ok(7)
+    ///     });
+    /// assert_eq!(number.result()?, 7);
+    /// # Ok::<(), Failure>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// The unchanged Failure when it holds another type.
+    pub fn trap<E: Error + 'static>(self) -> Result<E, Failure> {
+        let Inner { error, location } = *self.0;
+        match error.downcast::<E>() {
+            Ok(error) => Ok(*error),
+            Err(error) => Err(Self::at(error, location)),
+        }
+    }
+
+    /// The error, to be looked at.
+    pub fn error(&self) -> &(dyn Error + Send + Sync + 'static) {
+        &*self.0.error
+    }
+
+    /// The error alone, without the source line.
+    pub fn into_error(self) -> Box<dyn Error + Send + Sync> {
+        self.0.error
+    }
+
+    /// Where the error became a Failure: the line of the `?`, of `errback`, of `fail`.
+    pub fn location(&self) -> &'static Location<'static> {
+        self.0.location
+    }
+}
+
+impl<E: Error + Send + Sync + 'static> From<E> for Failure {
+    #[track_caller]
+    fn from(error: E) -> Self {
+        Self::at(Box::new(error), Location::caller())
+    }
+}
+
+impl From<Failure> for Box<dyn Error + Send + Sync> {
+    fn from(failure: Failure) -> Self {
+        failure.into_error()
+    }
+}
+
+impl From<Failure> for Box<dyn Error> {
+    fn from(failure: Failure) -> Self {
+        failure.into_error()
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&self.0.error, f)
+    }
+}
+
+impl fmt::Debug for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.0.error)?;
+        let mut source = self.0.error.source();
+        while let Some(error) = source {
+            write!(f, ": {error}")?;
+            source = error.source();
+        }
+        if f.alternate() {
+            write!(f, " (at {})", self.0.location)?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn question_mark_records_its_own_line() {
+        fn parse() -> Result<i32, Failure> {
+            Ok("x".parse::<i32>()?)
+        }
+        let here = Location::caller();
+        let failure = parse().unwrap_err();
+        assert_eq!(failure.location().file(), here.file());
+        assert_eq!(failure.location().line() + 2, here.line());
+    }
+
+    #[test]
+    fn trap_gives_back_what_it_does_not_match() {
+        let failure = Failure::new("x".parse::<i32>().unwrap_err());
+        let failure = failure.trap::<PanicError>().unwrap_err();
+        assert!(failure.trap::<std::num::ParseIntError>().is_ok());
+    }
+
+    #[test]
+    fn debug_is_a_sentence_with_its_sources() {
+        #[derive(Debug)]
+        struct Outer(std::num::ParseIntError);
+        impl fmt::Display for Outer {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, "cannot read the port")
+            }
+        }
+        impl Error for Outer {
+            fn source(&self) -> Option<&(dyn Error + 'static)> {
+                Some(&self.0)
+            }
+        }
+        let failure = Failure::new(Outer("x".parse::<i32>().unwrap_err()));
+        assert_eq!(
+            format!("{failure:?}"),
+            "cannot read the port: invalid digit found in string"
+        );
+        assert!(format!("{failure:#?}").contains("failure.rs:"));
+    }
+}

@@ -1,0 +1,493 @@
+//! Deferreds: values that will exist later, and chains of callbacks on them.
+//!
+//! The model is Twisted's. [`Deferred::pending`] makes two ends: the [`Deferred`], to which
+//! callbacks are added, and the [`Resolver`], which fires it once. Each `add_*` call consumes the
+//! Deferred and returns the next one, because each callback may change the type:
+//!
+//! ```
+//! use deferred_reactor::{Deferred, Failure};
+//!
+//! let (deferred, resolver) = Deferred::<String>::pending();
+//! let length = deferred
+//!     .add_callback(|text| Ok(text.parse::<u32>()?)) // may fail, with any error
+//!     .add_errback(|failure| {
+//!         eprintln!("using the default: {failure}");
+//!         Ok(80)
+//!     })
+//!     .map(|port| port + 8000); // cannot fail
+//!
+//! resolver.callback("x80".to_owned())?; // runs all three, here and now
+//! assert_eq!(length.result()?, 8080);
+//! # Ok::<(), Failure>(())
+//! ```
+//!
+//! What holds everywhere:
+//!
+//! - **Callbacks run at once and in order**, on the stack of whoever fires, before `callback`
+//!   returns; one added to a Deferred that has fired runs before `add_callback` returns.
+//! - **A callback returns a `Result` or another Deferred.** With a Deferred, the chain waits for
+//!   it and goes on with what it ends with. A panic is a failure holding a [`PanicError`].
+//! - **Every ending arrives.** A resolver that is dropped fires [`AbandonedError`]; cancelling
+//!   fires [`CancelledError`], or what the canceller decides.
+//! - **No failure is lost silently**: see [`on_unhandled`].
+//! - **The cost** is one allocation for a pending Deferred and one for each callback added to it,
+//!   and none for a fired one. The stack does not grow with the length of a chain or its nesting.
+
+mod chain;
+mod errors;
+mod failure;
+mod outcome;
+mod pauser;
+mod resolver;
+mod timeout;
+
+mod unhandled;
+
+use std::fmt;
+use std::panic::Location;
+use std::rc::{Rc, Weak};
+
+pub use errors::{
+    AbandonedError, AlreadyCalledError, CancelledError, NotFiredError, PanicError, TimeoutError,
+};
+pub use failure::Failure;
+pub use outcome::{Outcome, maybe_deferred};
+pub use pauser::Pauser;
+pub use resolver::Resolver;
+pub use unhandled::{
+    NoLostFailures, Unhandled, is_debugging, on_unhandled, set_debugging, unhandled_failures,
+};
+
+use chain::{ChainRoot, Line, Link, Next, Root, Source};
+
+/// A value that will exist later, and what to do with it then.
+///
+/// | state     | left by                        | then                                       |
+/// |-----------|--------------------------------|--------------------------------------------|
+/// | pending   | its [`Resolver`], or a cancel  | runs the chain on the caller's stack       |
+/// | running   | the last callback              | fired                                      |
+/// | waiting   | the Deferred it waits on       | running, from the callback after           |
+/// | fired     | -                              | a callback added now runs at once          |
+///
+/// A Deferred stays on the thread that made it (it is not `Send`). To finish one from another
+/// thread, send the value through a [`RemoteReactor`](crate::RemoteReactor) and fire it there.
+///
+/// Dropping a Deferred does not cancel it: the callbacks added so far still run. A failure at the
+/// end of the chain is then reported as [unhandled](on_unhandled).
+pub struct Deferred<T: 'static> {
+    /// `None` only while the handle is being consumed.
+    state: Option<State<T>>,
+    /// The last line that touched the handle.
+    touched: Line,
+}
+
+/// Where the result is.
+pub(crate) enum State<T: 'static> {
+    /// Here: callbacks run at once, nothing is allocated.
+    Fired {
+        result: Result<T, Failure>,
+        made: Line,
+    },
+    /// To arrive at the end of a chain (where it may rest already).
+    Pending {
+        node: Rc<dyn Source<T>>,
+        root: Rc<dyn ChainRoot>,
+    },
+}
+
+impl<T> Deferred<T> {
+    /// A Deferred that has no result yet, and the [`Resolver`] that will fire it.
+    ///
+    /// ```
+    /// # use deferred_reactor::{Deferred, Failure};
+    /// let (deferred, resolver) = Deferred::pending();
+    /// let doubled = deferred.map(|n: i32| n * 2);
+    /// resolver.callback(21)?;
+    /// assert_eq!(doubled.result()?, 42);
+    /// # Ok::<(), Failure>(())
+    /// ```
+    #[track_caller]
+    pub fn pending() -> (Self, Resolver<T>) {
+        let made = Location::caller();
+        Self::from_root(Rc::new(Root::new(made, None)), made)
+    }
+
+    /// Like [`pending`](Self::pending), with a function to call when the Deferred is cancelled.
+    ///
+    /// The canceller stops the work that was to produce the result. It may fire the Deferred
+    /// through the resolver it is handed; if it does not, the result is [`CancelledError`]. It is
+    /// called at most once, and never once the Deferred has fired. If it panics, the panic is
+    /// logged and the result is [`CancelledError`].
+    ///
+    /// ```
+    /// # use deferred_reactor::{Deferred, Failure};
+    /// let (deferred, _resolver) = Deferred::with_canceller(|resolver| {
+    ///     resolver.callback("what we have so far").ok();
+    /// });
+    /// deferred.cancel();
+    /// assert_eq!(deferred.result()?, "what we have so far");
+    /// # Ok::<(), Failure>(())
+    /// ```
+    #[track_caller]
+    pub fn with_canceller(canceller: impl FnOnce(Resolver<T>) + 'static) -> (Self, Resolver<T>) {
+        let made = Location::caller();
+        Self::from_root(Rc::new(Root::new(made, Some(Box::new(canceller)))), made)
+    }
+
+    /// A Deferred that has fired with `value` (Twisted's `succeed`).
+    #[track_caller]
+    pub fn succeed(value: T) -> Self {
+        Self::from_result(Ok(value))
+    }
+
+    /// A Deferred that has failed with `error` (Twisted's `fail`).
+    #[track_caller]
+    pub fn fail(error: impl Into<Failure>) -> Self {
+        Self::from_result(Err(error.into()))
+    }
+
+    /// A Deferred that has fired with `result`.
+    #[track_caller]
+    pub fn from_result(result: Result<T, Failure>) -> Self {
+        let made = Location::caller();
+        Self {
+            state: Some(State::Fired { result, made }),
+            touched: made,
+        }
+    }
+
+    /// Adds a function that takes the value and may fail or wait.
+    ///
+    /// It returns `Result<U, Failure>`, or a `Deferred<U>` for which the chain waits. When the
+    /// chain fails before, it is skipped.
+    ///
+    /// ```
+    /// # use deferred_reactor::{Deferred, Failure};
+    /// let port = Deferred::succeed("8000").add_callback(|text| Ok(text.parse::<u16>()?));
+    /// assert_eq!(port.result()?, 8000);
+    /// # Ok::<(), Failure>(())
+    /// ```
+    #[track_caller]
+    pub fn add_callback<R: Outcome>(
+        self,
+        callback: impl FnOnce(T) -> R + 'static,
+    ) -> Deferred<R::Value> {
+        let line = Location::caller();
+        self.then(line, move |result| match result {
+            Ok(value) => callback(value).into_deferred(),
+            Err(failure) => passed(Err(failure), line),
+        })
+    }
+
+    /// Adds a function that takes the failure, and may recover with a value of the same type.
+    ///
+    /// When the chain succeeds before, it is skipped. To handle one kind of error and pass on the
+    /// others, see [`Failure::trap`].
+    ///
+    /// ```
+    /// # use deferred_reactor::{Deferred, Failure};
+    /// let answer = Deferred::<i32>::fail(Failure::message("no answer"))
+    ///     .add_errback(|_| Ok(42));
+    /// assert_eq!(answer.result()?, 42);
+    /// # Ok::<(), Failure>(())
+    /// ```
+    #[track_caller]
+    pub fn add_errback<R: Outcome<Value = T>>(
+        self,
+        errback: impl FnOnce(Failure) -> R + 'static,
+    ) -> Deferred<T> {
+        let line = Location::caller();
+        self.then(line, move |result| match result {
+            Ok(value) => passed(Ok(value), line),
+            Err(failure) => errback(failure).into_deferred(),
+        })
+    }
+
+    /// Adds one function for either ending; what it returns decides how the chain goes on.
+    ///
+    /// ```
+    /// # use deferred_reactor::{Deferred, Failure};
+    /// let ended = Deferred::succeed(3).add_both(|result| Ok(result.is_ok()));
+    /// assert!(ended.result()?);
+    /// # Ok::<(), Failure>(())
+    /// ```
+    #[track_caller]
+    pub fn add_both<R: Outcome>(
+        self,
+        function: impl FnOnce(Result<T, Failure>) -> R + 'static,
+    ) -> Deferred<R::Value> {
+        self.then(Location::caller(), move |result| {
+            function(result).into_deferred()
+        })
+    }
+
+    /// Adds a function for each ending. The errback does not see a failure of the callback.
+    ///
+    /// ```
+    /// # use deferred_reactor::{Deferred, Failure};
+    /// let text = Deferred::succeed(3).add_callbacks(
+    ///     |n| Ok(format!("{n} found")),
+    ///     |failure| Ok(format!("nothing: {failure}")),
+    /// );
+    /// assert_eq!(text.result()?, "3 found");
+    /// # Ok::<(), Failure>(())
+    /// ```
+    #[track_caller]
+    pub fn add_callbacks<R, S>(
+        self,
+        callback: impl FnOnce(T) -> R + 'static,
+        errback: impl FnOnce(Failure) -> S + 'static,
+    ) -> Deferred<R::Value>
+    where
+        R: Outcome,
+        S: Outcome<Value = R::Value>,
+    {
+        self.then(Location::caller(), move |result| match result {
+            Ok(value) => callback(value).into_deferred(),
+            Err(failure) => errback(failure).into_deferred(),
+        })
+    }
+
+    /// Adds a function that takes the value and returns another, without failing or waiting.
+    ///
+    /// ```
+    /// # use deferred_reactor::{Deferred, Failure};
+    /// let length = Deferred::succeed("hello").map(|text| text.len());
+    /// assert_eq!(length.result()?, 5);
+    /// # Ok::<(), Failure>(())
+    /// ```
+    #[track_caller]
+    pub fn map<U>(self, function: impl FnOnce(T) -> U + 'static) -> Deferred<U> {
+        let line = Location::caller();
+        self.then(line, move |result| passed(result.map(function), line))
+    }
+
+    /// Fires `target` with whatever this one ends with, value or failure, and goes on with `()`.
+    ///
+    /// The failure then belongs to the target. A target that was fired or cancelled before is left
+    /// as it is, and so is this Deferred (Twisted's `chainDeferred`).
+    ///
+    /// ```
+    /// # use deferred_reactor::{Deferred, Failure};
+    /// let (copy, target) = Deferred::pending();
+    /// Deferred::succeed(7).chain_deferred(target);
+    /// assert_eq!(copy.result()?, 7);
+    /// # Ok::<(), Failure>(())
+    /// ```
+    #[track_caller]
+    pub fn chain_deferred(self, target: Resolver<T>) -> Deferred<()> {
+        let line = Location::caller();
+        self.then(line, move |result| {
+            if target.is_pending() {
+                // It is pending, so this cannot be refused.
+                let _ = target.fire(result);
+            } else {
+                // Dropped here: a failure is reported, as it has no owner.
+                drop(passed(result, line));
+            }
+            passed(Ok(()), line)
+        })
+    }
+
+    /// Cancels what this Deferred waits for, unless it has fired.
+    ///
+    /// If a callback returned another Deferred that it still waits on, that one is cancelled;
+    /// otherwise its own canceller runs. Before this returns, the chain has run with the outcome:
+    /// by default [`CancelledError`].
+    ///
+    /// ```
+    /// # use deferred_reactor::{CancelledError, Deferred};
+    /// let (deferred, _resolver) = Deferred::<()>::pending();
+    /// deferred.cancel();
+    /// assert!(deferred.result().unwrap_err().is::<CancelledError>());
+    /// ```
+    #[track_caller]
+    pub fn cancel(&self) {
+        if let Some(State::Pending { root, .. }) = &self.state {
+            chain::cancel(root.clone(), Location::caller());
+        }
+    }
+
+    /// A handle that can cancel this Deferred after it has been moved elsewhere.
+    pub fn canceller(&self) -> Canceller {
+        Canceller {
+            root: match &self.state {
+                Some(State::Pending { root, .. }) => Some(Rc::downgrade(root)),
+                _ => None,
+            },
+        }
+    }
+
+    /// Whether the result is here and no callback added now would have to wait.
+    pub fn is_fired(&self) -> bool {
+        match &self.state {
+            Some(State::Pending { node, root }) => {
+                !root.chain().is_paused() && node.tail().peek(|result| result.is_some())
+            }
+            _ => true,
+        }
+    }
+
+    /// The result of a Deferred that has fired, for tests and for code that knows it has.
+    ///
+    /// # Errors
+    ///
+    /// The failure it ended with, or [`NotFiredError`] when there is no result yet; the Deferred is
+    /// dropped then. [`try_result`](Self::try_result) gives it back instead.
+    #[track_caller]
+    pub fn result(self) -> Result<T, Failure> {
+        match self.try_result() {
+            Ok(result) => result,
+            Err(pending) => Err(NotFiredError {
+                made: pending.made(),
+            }
+            .into()),
+        }
+    }
+
+    /// The result of a Deferred that has fired, or the Deferred itself.
+    ///
+    /// # Errors
+    ///
+    /// The unchanged Deferred when there is no result yet.
+    pub fn try_result(self) -> Result<Result<T, Failure>, Self> {
+        let touched = self.touched;
+        match self.into_state() {
+            State::Fired { result, .. } => Ok(result),
+            state => Err(Self {
+                state: Some(state),
+                touched,
+            }),
+        }
+    }
+
+    fn made(&self) -> Line {
+        match &self.state {
+            Some(State::Fired { made, .. }) => made,
+            Some(State::Pending { root, .. }) => root.chain().made(),
+            None => self.touched,
+        }
+    }
+
+    fn from_root(root: Rc<Root<T>>, made: Line) -> (Self, Resolver<T>) {
+        let deferred = Self {
+            state: Some(State::Pending {
+                node: root.clone(),
+                root: root.clone(),
+            }),
+            touched: made,
+        };
+        (deferred, Resolver::new(root))
+    }
+
+    /// Takes the handle apart; a result that rests at the end of a chain is taken along.
+    pub(crate) fn into_state(mut self) -> State<T> {
+        let state = self.state.take().expect("a handle is consumed once");
+        if let State::Pending { node, root } = &state
+            && !root.chain().is_paused()
+            && let Some(result) = node.tail().take_result()
+        {
+            let made = root.chain().made();
+            return State::Fired { result, made };
+        }
+        state
+    }
+
+    /// Adds a handler for either ending: what all the `add_*` methods come down to.
+    fn then<U>(
+        self,
+        line: Line,
+        handler: impl FnOnce(Result<T, Failure>) -> Deferred<U> + 'static,
+    ) -> Deferred<U> {
+        match self.into_state() {
+            State::Fired { result, .. } => {
+                let mut next = chain::call(handler, result);
+                next.touched = line;
+                next
+            }
+            State::Pending { node, root } => {
+                let link = Rc::new(Link::new(handler));
+                chain::follow(&node, &root, Next::Callback(link.clone()));
+                Deferred {
+                    state: Some(State::Pending { node: link, root }),
+                    touched: line,
+                }
+            }
+        }
+    }
+}
+
+/// A result that goes by a callback which is not meant for it.
+fn passed<T>(result: Result<T, Failure>, made: Line) -> Deferred<T> {
+    Deferred {
+        state: Some(State::Fired { result, made }),
+        touched: made,
+    }
+}
+
+impl<T> Drop for Deferred<T> {
+    fn drop(&mut self) {
+        match self.state.take() {
+            None | Some(State::Fired { result: Ok(_), .. }) => {}
+            Some(State::Fired {
+                result: Err(failure),
+                made,
+            }) => unhandled::report(Unhandled {
+                failure,
+                made,
+                dropped: self.touched,
+                fired: is_debugging().then_some(made),
+            }),
+            Some(State::Pending { node, root }) => chain::drop_handle(&node, &root, self.touched),
+        }
+    }
+}
+
+impl<T: fmt::Debug> fmt::Debug for Deferred<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.state {
+            None => f.write_str("Deferred(consumed)"),
+            Some(State::Fired { result, .. }) => write!(f, "Deferred({result:?})"),
+            Some(State::Pending { node, root }) => node.tail().peek(|result| match result {
+                Some(result) => write!(f, "Deferred({result:?})"),
+                None if root.chain().waits_on().is_some() => {
+                    f.write_str("Deferred(waiting on another Deferred)")
+                }
+                None => f.write_str("Deferred(pending)"),
+            }),
+        }
+    }
+}
+
+/// Cancels a Deferred that has been moved elsewhere.
+///
+/// Cheap to clone; keeps nothing alive. Once the Deferred has fired it does nothing.
+///
+/// ```
+/// # use deferred_reactor::{CancelledError, Deferred};
+/// let (deferred, _resolver) = Deferred::<()>::pending();
+/// let canceller = deferred.canceller();
+/// let ended = deferred.add_both(|result| Ok(result.unwrap_err().is::<CancelledError>()));
+/// canceller.cancel();
+/// assert!(ended.result().unwrap());
+/// ```
+#[derive(Clone, Default)]
+pub struct Canceller {
+    root: Option<Weak<dyn ChainRoot>>,
+}
+
+impl Canceller {
+    /// Cancels what the Deferred waits for, as [`Deferred::cancel`] does.
+    #[track_caller]
+    pub fn cancel(&self) {
+        if let Some(root) = self.root.as_ref().and_then(Weak::upgrade) {
+            chain::cancel(root, Location::caller());
+        }
+    }
+}
+
+impl fmt::Debug for Canceller {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Canceller").finish_non_exhaustive()
+    }
+}

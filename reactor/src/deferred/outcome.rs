@@ -1,0 +1,58 @@
+//! What a callback may return.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use super::{Deferred, Failure};
+
+/// What a callback returns: a `Result<U, Failure>`, or a `Deferred<U>` to wait for.
+///
+/// There are just these two, which lets `Ok(x)` stand in a closure without saying what the error
+/// type is.
+pub trait Outcome {
+    /// What the chain goes on with.
+    type Value: 'static;
+
+    /// The same as a Deferred; a `Result` becomes a fired one, without an allocation.
+    fn into_deferred(self) -> Deferred<Self::Value>;
+}
+
+impl<U: 'static> Outcome for Result<U, Failure> {
+    type Value = U;
+
+    #[track_caller]
+    fn into_deferred(self) -> Deferred<U> {
+        Deferred::from_result(self)
+    }
+}
+
+impl<U: 'static> Outcome for Deferred<U> {
+    type Value = U;
+
+    fn into_deferred(self) -> Deferred<U> {
+        self
+    }
+}
+
+/// Calls a function that may answer now or later, and always gives a Deferred (Twisted's
+/// `maybeDeferred`).
+///
+/// A value or an error becomes a Deferred that has fired, a panic one that has failed with
+/// [`PanicError`](crate::PanicError), and a Deferred is handed on as it is.
+///
+/// ```
+/// # use deferred_reactor::{Deferred, Failure, maybe_deferred};
+/// fn cached(key: &str) -> Result<u32, Failure> {
+///     Ok(key.parse()?)
+/// }
+/// assert_eq!(maybe_deferred(|| cached("12")).result()?, 12);
+/// assert!(maybe_deferred(|| cached("?")).result().is_err());
+/// # Ok::<(), Failure>(())
+/// ```
+#[track_caller]
+pub fn maybe_deferred<R: Outcome>(function: impl FnOnce() -> R) -> Deferred<R::Value> {
+    // Unwind safety: as for a callback, what the function shares with others is theirs to mind.
+    match catch_unwind(AssertUnwindSafe(function)) {
+        Ok(outcome) => outcome.into_deferred(),
+        Err(payload) => Deferred::fail(Failure::from_panic(payload)),
+    }
+}

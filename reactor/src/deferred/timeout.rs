@@ -1,0 +1,78 @@
+//! Giving a Deferred a limited time.
+
+use std::cell::Cell;
+use std::rc::Rc;
+use std::time::Duration;
+
+use super::{CancelledError, Deferred, Failure, Outcome, TimeoutError};
+use crate::time::ReactorTime;
+
+impl<T> Deferred<T> {
+    /// Cancels this Deferred, as far as it has been built up to here, if it has not fired after
+    /// `timeout` (Twisted's `addTimeout`).
+    ///
+    /// It then fails with [`TimeoutError`], unless a canceller or an errback added before decided
+    /// on something else than [`CancelledError`]. Callbacks added later, and Deferreds that these
+    /// return, may take as long as they like.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use deferred_reactor::{Clock, Deferred, TimeoutError};
+    /// let clock = Clock::new();
+    /// let (deferred, _resolver) = Deferred::<()>::pending();
+    /// let deferred = deferred.add_timeout(Duration::from_secs(10), &clock);
+    /// clock.advance(Duration::from_secs(10));
+    /// assert!(deferred.result().unwrap_err().is::<TimeoutError>());
+    /// ```
+    #[track_caller]
+    pub fn add_timeout(self, timeout: Duration, clock: &impl ReactorTime) -> Self {
+        self.add_timeout_with(timeout, clock, |result, timeout| match result {
+            Err(failure) if failure.is::<CancelledError>() => {
+                Err(TimeoutError::new(timeout).into())
+            }
+            result => result,
+        })
+    }
+
+    /// Like [`add_timeout`](Self::add_timeout), with a function that decides what comes of it.
+    ///
+    /// When the time is up and the Deferred has been cancelled, it gets the result as it stands,
+    /// usually a [`CancelledError`], and the timeout; what it returns is the new result.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use deferred_reactor::{Clock, Deferred, Failure};
+    /// let clock = Clock::new();
+    /// let (page, _resolver) = Deferred::pending();
+    /// let page = page.add_timeout_with(Duration::from_secs(1), &clock, |_, _| Ok("a stale copy"));
+    /// clock.advance(Duration::from_secs(1));
+    /// assert_eq!(page.result()?, "a stale copy");
+    /// # Ok::<(), Failure>(())
+    /// ```
+    #[track_caller]
+    pub fn add_timeout_with<R: Outcome<Value = T>>(
+        self,
+        timeout: Duration,
+        clock: &impl ReactorTime,
+        on_timeout: impl FnOnce(Result<T, Failure>, Duration) -> R + 'static,
+    ) -> Self {
+        if self.is_fired() {
+            return self;
+        }
+        let is_up = Rc::new(Cell::new(false));
+        let canceller = self.canceller();
+        let flag = is_up.clone();
+        let call = clock.call_later(timeout, move || {
+            flag.set(true);
+            canceller.cancel();
+        });
+        self.add_both(move |result| {
+            if is_up.get() {
+                return on_timeout(result, timeout).into_deferred();
+            }
+            // In time; the call is waiting, or its clock is gone.
+            let _ = call.cancel();
+            Deferred::from_result(result)
+        })
+    }
+}

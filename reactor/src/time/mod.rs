@@ -1,0 +1,50 @@
+//! Time: calls that are made later, and the clocks that make them.
+//!
+//! Whatever needs time takes a [`ReactorTime`]: the [`Reactor`](crate::Reactor) in a program, a
+//! [`Clock`] in a test. Both keep their delayed calls in [`Timers`], and both hand out the same
+//! [`DelayedCall`].
+
+mod clock;
+mod later;
+mod source;
+mod timers;
+
+use std::time::{Duration, Instant};
+
+pub use clock::Clock;
+pub use later::{defer_later, sleep};
+pub use source::{DelayedCall, DelayedCallError, TimeSource};
+pub use timers::{TimerId, Timers};
+
+/// Something that knows the time and makes calls later (Twisted's `IReactorTime`).
+pub trait ReactorTime {
+    /// The clock itself; all the rest follows from it.
+    fn time_source(&self) -> &TimeSource;
+
+    /// The present moment.
+    fn now(&self) -> Instant {
+        self.time_source().now()
+    }
+
+    /// Makes a call once `delay` has passed, and never before.
+    ///
+    /// Calls are made in the order of their deadlines; those with equal deadlines in the order
+    /// they were asked for. A delay that cannot be told, such as `Duration::MAX`, is a century.
+    fn call_later(&self, delay: Duration, call: impl FnOnce() + 'static) -> DelayedCall
+    where
+        Self: Sized,
+    {
+        self.time_source().call_later(delay, call)
+    }
+
+    /// The calls that are waiting, in the order in which they are due.
+    fn delayed_calls(&self) -> Vec<DelayedCall> {
+        self.time_source().delayed_calls()
+    }
+}
+
+impl ReactorTime for TimeSource {
+    fn time_source(&self) -> &TimeSource {
+        self
+    }
+}

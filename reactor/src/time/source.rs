@@ -1,0 +1,284 @@
+//! What tells the time and keeps the calls: the part that [`Clock`](super::Clock) and
+//! [`Reactor`](crate::Reactor) share.
+
+use std::cell::{Cell, RefCell};
+use std::error::Error;
+use std::fmt;
+use std::rc::{Rc, Weak};
+use std::time::{Duration, Instant};
+
+use super::timers::{TimerId, Timers};
+
+/// Tells the time, and keeps the calls that wait for theirs.
+///
+/// Cheap to clone; all clones are one. Code that needs time takes any
+/// [`ReactorTime`](super::ReactorTime), of which this is the common part.
+#[derive(Clone)]
+pub struct TimeSource(Rc<Inner>);
+
+struct Inner {
+    timers: RefCell<Timers<Rc<Timed<dyn Call>>>>,
+    now: Now,
+}
+
+enum Now {
+    System,
+    Virtual(Cell<Instant>),
+}
+
+/// One delayed call, in a single allocation.
+struct Timed<F: ?Sized> {
+    status: Cell<Status>,
+    call: F,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Status {
+    Waiting,
+    Cancelled,
+    Called,
+}
+
+trait Call {
+    fn call(&self);
+    fn discard(&self);
+}
+
+impl<F: FnOnce()> Call for Cell<Option<F>> {
+    fn call(&self) {
+        if let Some(call) = self.take() {
+            call();
+        }
+    }
+
+    fn discard(&self) {
+        self.set(None);
+    }
+}
+
+impl TimeSource {
+    /// The system's monotonic clock.
+    pub(crate) fn system() -> Self {
+        Self::with(Now::System)
+    }
+
+    /// A clock that stands still until it is moved.
+    pub(crate) fn frozen_at(start: Instant) -> Self {
+        Self::with(Now::Virtual(Cell::new(start)))
+    }
+
+    fn with(now: Now) -> Self {
+        Self(Rc::new(Inner {
+            timers: RefCell::new(Timers::new()),
+            now,
+        }))
+    }
+
+    pub(crate) fn now(&self) -> Instant {
+        self.0.now()
+    }
+
+    pub(crate) fn set_now(&self, moment: Instant) {
+        if let Now::Virtual(now) = &self.0.now {
+            now.set(moment);
+        }
+    }
+
+    pub(crate) fn call_later(&self, delay: Duration, call: impl FnOnce() + 'static) -> DelayedCall {
+        let timed: Rc<Timed<dyn Call>> = Rc::new(Timed {
+            status: Cell::new(Status::Waiting),
+            call: Cell::new(Some(call)),
+        });
+        let deadline = after(self.now(), delay);
+        let id = self.0.timers.borrow_mut().call_at(deadline, timed.clone());
+        DelayedCall {
+            source: Rc::downgrade(&self.0),
+            id,
+            timed,
+        }
+    }
+
+    pub(crate) fn delayed_calls(&self) -> Vec<DelayedCall> {
+        let timers = self.0.timers.borrow();
+        let calls = timers.iter().map(|(id, timed)| DelayedCall {
+            source: Rc::downgrade(&self.0),
+            id,
+            timed: timed.clone(),
+        });
+        calls.collect()
+    }
+
+    pub(crate) fn next_deadline(&self) -> Option<Instant> {
+        self.0.timers.borrow_mut().next_deadline()
+    }
+
+    /// Runs the earliest call that is due at `now`. `false` if there is none.
+    pub(crate) fn run_next_due(&self, now: Instant) -> bool {
+        let due = self.0.timers.borrow_mut().pop_due(now);
+        match due {
+            Some(timed) => {
+                timed.status.set(Status::Called);
+                timed.call.call();
+                true
+            }
+            None => false,
+        }
+    }
+
+    /// Drops all calls that are waiting.
+    pub(crate) fn clear(&self) {
+        let calls = self.0.timers.borrow_mut().take_all();
+        for timed in calls {
+            timed.status.set(Status::Cancelled);
+            timed.call.discard();
+        }
+    }
+}
+
+impl Inner {
+    fn now(&self) -> Instant {
+        match &self.now {
+            Now::System => Instant::now(),
+            Now::Virtual(now) => now.get(),
+        }
+    }
+}
+
+impl Drop for Inner {
+    /// A handle may outlive the source; what its call had captured must not.
+    fn drop(&mut self) {
+        for timed in self.timers.get_mut().take_all() {
+            timed.status.set(Status::Cancelled);
+            timed.call.discard();
+        }
+    }
+}
+
+impl fmt::Debug for TimeSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TimeSource")
+            .field("is_virtual", &matches!(self.0.now, Now::Virtual(_)))
+            .field("waiting", &self.0.timers.borrow().len())
+            .finish()
+    }
+}
+
+/// `delay` after `now`, or a century hence where that cannot be told.
+fn after(now: Instant, delay: Duration) -> Instant {
+    const CENTURY: Duration = Duration::from_secs(100 * 366 * 24 * 60 * 60);
+    now.checked_add(delay).unwrap_or_else(|| now + CENTURY)
+}
+
+/// A call that will be made later, unless it is cancelled or moved (Twisted's `IDelayedCall`).
+///
+/// Dropping the handle leaves the call as it is.
+///
+/// ```
+/// # use std::time::Duration;
+/// # use deferred_reactor::Clock;
+/// let clock = Clock::new();
+/// let call = clock.call_later(Duration::from_secs(3), || unreachable!());
+/// assert!(call.is_active());
+/// call.cancel()?;
+/// clock.advance(Duration::from_secs(5));
+/// # Ok::<(), deferred_reactor::Failure>(())
+/// ```
+#[derive(Clone)]
+pub struct DelayedCall {
+    source: Weak<Inner>,
+    id: TimerId,
+    timed: Rc<Timed<dyn Call>>,
+}
+
+impl DelayedCall {
+    /// Makes sure that the call is not made; what it had captured is dropped now.
+    ///
+    /// # Errors
+    ///
+    /// [`DelayedCallError::AlreadyCalled`] if it was made or is just being made,
+    /// [`DelayedCallError::AlreadyCancelled`] if it was cancelled.
+    pub fn cancel(&self) -> Result<(), DelayedCallError> {
+        let source = self.active()?;
+        // The borrow ends before the closure is dropped, which may schedule or cancel others.
+        let cancelled = source.timers.borrow_mut().cancel(self.id);
+        self.timed.status.set(Status::Cancelled);
+        self.timed.call.discard();
+        drop(cancelled);
+        Ok(())
+    }
+
+    /// Makes the call due `delay` from now, sooner or later than it was.
+    ///
+    /// # Errors
+    ///
+    /// As for [`cancel`](Self::cancel).
+    pub fn reset(&self, delay: Duration) -> Result<(), DelayedCallError> {
+        let source = self.active()?;
+        let deadline = after(source.now(), delay);
+        source.timers.borrow_mut().reset(self.id, deadline);
+        Ok(())
+    }
+
+    /// Makes the call due `delay` later than it was.
+    ///
+    /// # Errors
+    ///
+    /// As for [`cancel`](Self::cancel).
+    pub fn delay(&self, delay: Duration) -> Result<(), DelayedCallError> {
+        let source = self.active()?;
+        let mut timers = source.timers.borrow_mut();
+        if let Some(deadline) = timers.deadline(self.id) {
+            timers.reset(self.id, after(deadline, delay));
+        }
+        Ok(())
+    }
+
+    /// Whether the call is still to be made.
+    pub fn is_active(&self) -> bool {
+        self.timed.status.get() == Status::Waiting
+    }
+
+    /// When the call is due; `None` once it was made or cancelled.
+    pub fn time(&self) -> Option<Instant> {
+        self.source.upgrade()?.timers.borrow().deadline(self.id)
+    }
+
+    fn active(&self) -> Result<Rc<Inner>, DelayedCallError> {
+        match self.timed.status.get() {
+            Status::Called => Err(DelayedCallError::AlreadyCalled),
+            Status::Cancelled => Err(DelayedCallError::AlreadyCancelled),
+            Status::Waiting => self
+                .source
+                .upgrade()
+                .ok_or(DelayedCallError::AlreadyCancelled),
+        }
+    }
+}
+
+impl fmt::Debug for DelayedCall {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("DelayedCall")
+            .field("status", &self.timed.status.get())
+            .finish_non_exhaustive()
+    }
+}
+
+/// Why a delayed call can no longer be cancelled or moved.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DelayedCallError {
+    /// It was made, or is just being made.
+    AlreadyCalled,
+    /// It was cancelled, or the reactor that was to make it has stopped.
+    AlreadyCancelled,
+}
+
+impl fmt::Display for DelayedCallError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::AlreadyCalled => "the delayed call was made already",
+            Self::AlreadyCancelled => "the delayed call was cancelled already",
+        })
+    }
+}
+
+impl Error for DelayedCallError {}
