@@ -1,0 +1,502 @@
+//! One TCP connection: the reactor's side of it, and the [`Transport`] that protocols see.
+//!
+//! Nothing that a protocol calls touches the socket. Writing queues, closing and resuming set a
+//! flag, and each of them puts the connection on the reactor's list of those that want
+//! [attention](Descriptor::attend), which comes before the reactor sleeps. So a protocol is never
+//! called from inside itself, all that was written while handling one event leaves at once, and
+//! every call is allowed at any time.
+
+use std::cell::{Cell, OnceCell, RefCell};
+use std::fmt;
+use std::io::{self, Read};
+use std::net::Shutdown;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::rc::{Rc, Weak};
+
+use bytes::Bytes;
+use mio::net::TcpStream;
+
+use super::output::Output;
+use super::{Address, ConnectionAborted, ConnectionDone, ConnectionLost, Protocol};
+use crate::deferred::Failure;
+use crate::reactor::{Core, Descriptor, Readiness, SlotId};
+use crate::time::TimeSource;
+
+/// How often one connection is read, or written, before the others have their turn.
+const CALLS_PER_TURN: usize = 16;
+
+/// Output queues that drained connections have handed back.
+#[derive(Default)]
+#[allow(
+    clippy::vec_box,
+    reason = "they move between here and connections, which keep a pointer"
+)]
+pub(crate) struct Spares(Vec<Box<Output>>);
+
+impl Spares {
+    /// More than can be in use between two sleeps would only sit there.
+    const KEEP: usize = 64;
+
+    fn take(&mut self) -> Box<Output> {
+        self.0.pop().unwrap_or_default()
+    }
+
+    fn put(&mut self, output: Box<Output>) {
+        if self.0.len() < Self::KEEP {
+            self.0.push(output);
+        }
+    }
+}
+
+/// The reactor's side of a connection. Only the reactor owns it; transports point to it weakly.
+pub(crate) struct Connection {
+    core: Weak<Core>,
+    slot: SlotId,
+    /// `None` once closed.
+    stream: RefCell<Option<TcpStream>>,
+    /// `None` once lost.
+    protocol: RefCell<Option<Box<dyn Protocol>>>,
+    /// `None` while there is nothing to send.
+    output: RefCell<Option<Box<Output>>>,
+    peer: Address,
+    local: OnceCell<Address>,
+    flags: Flags,
+}
+
+/// What is known, and what was asked for. All start out false.
+#[derive(Default)]
+struct Flags {
+    /// On the reactor's list of those that want attention.
+    is_queued: Cell<bool>,
+    /// The system may have something to read.
+    may_read: Cell<bool>,
+    /// The peer has said that it sends no more: a short read does not mean that nothing is left.
+    has_hung_up: Cell<bool>,
+    /// The end of the input was read.
+    read_is_closed: Cell<bool>,
+    /// The protocol wants no data for now.
+    is_paused: Cell<bool>,
+    /// The system takes nothing more for now.
+    write_is_blocked: Cell<bool>,
+    /// Close once everything is sent.
+    is_closing: Cell<bool>,
+    /// Shut down the sending side once everything is sent.
+    is_half_closing: Cell<bool>,
+    /// The sending side is shut down.
+    write_is_closed: Cell<bool>,
+    /// Close as soon as possible, whatever is unsent.
+    is_aborting: Cell<bool>,
+    /// Something could not be sent at once, and the protocol waits to hear that it was.
+    has_backlog: Cell<bool>,
+}
+
+impl Connection {
+    /// Takes over an accepted stream that is registered at `slot`.
+    pub(crate) fn new(
+        core: &Rc<Core>,
+        slot: SlotId,
+        stream: TcpStream,
+        peer: Address,
+        protocol: Box<dyn Protocol>,
+    ) -> Rc<Self> {
+        Rc::new(Self {
+            core: Rc::downgrade(core),
+            slot,
+            stream: RefCell::new(Some(stream)),
+            protocol: RefCell::new(Some(protocol)),
+            output: RefCell::new(None),
+            peer,
+            local: OnceCell::new(),
+            flags: Flags::default(),
+        })
+    }
+
+    /// Tells the protocol that it is connected.
+    pub(crate) fn start(self: &Rc<Self>, core: &Rc<Core>) {
+        self.tell(core, |protocol, transport| {
+            protocol.connection_made(transport)
+        });
+        self.flush(core);
+    }
+
+    /// Calls the protocol. `false` if the connection is lost now.
+    fn tell(
+        self: &Rc<Self>,
+        core: &Rc<Core>,
+        call: impl FnOnce(&mut dyn Protocol, &Transport) -> Result<(), Failure>,
+    ) -> bool {
+        let outcome = {
+            let mut protocol = self.protocol.borrow_mut();
+            let Some(protocol) = protocol.as_deref_mut() else {
+                return false;
+            };
+            let transport = Transport(Rc::downgrade(self));
+            catch_unwind(AssertUnwindSafe(|| call(protocol, &transport)))
+                .unwrap_or_else(|payload| Err(Failure::from_panic(payload)))
+        };
+        if let Err(failure) = outcome {
+            log::error!(
+                target: "reactor",
+                "the protocol of the connection from {} failed: {failure:#?}",
+                self.peer
+            );
+            self.lose(core, failure);
+            return false;
+        }
+        if self.flags.is_aborting.get() {
+            self.lose(core, ConnectionAborted.into());
+            return false;
+        }
+        true
+    }
+
+    /// Closes the connection now and tells the protocol. Never called by the protocol itself.
+    fn lose(&self, core: &Core, reason: Failure) {
+        let Some(mut protocol) = self.protocol.take() else {
+            return;
+        };
+        core.release(self.slot);
+        self.stream.take();
+        if let Some(mut output) = self.output.take() {
+            output.clear();
+            core.spares().put(output);
+        }
+        let told = catch_unwind(AssertUnwindSafe(move || protocol.connection_lost(&reason)));
+        if let Err(payload) = told {
+            log::error!(
+                target: "reactor",
+                "connection_lost of the connection from {} {}",
+                self.peer,
+                Failure::from_panic(payload)
+            );
+        }
+    }
+
+    fn wants_data(&self) -> bool {
+        let flags = &self.flags;
+        !flags.is_paused.get() && !flags.is_closing.get() && !flags.read_is_closed.get()
+    }
+
+    /// Reads until the system has no more, the protocol has enough, or others should have a turn.
+    fn read(self: &Rc<Self>, core: &Rc<Core>) {
+        let mut buffer = core.take_read_buffer();
+        for _ in 0..CALLS_PER_TURN {
+            if !self.flags.may_read.get() || !self.wants_data() {
+                break;
+            }
+            let outcome = match &*self.stream.borrow() {
+                Some(stream) => (&*stream).read(&mut buffer),
+                None => break,
+            };
+            let goes_on = match outcome {
+                Ok(0) => {
+                    self.flags.may_read.set(false);
+                    self.flags.read_is_closed.set(true);
+                    self.tell(core, |protocol, transport| {
+                        protocol.read_connection_lost(transport);
+                        Ok(())
+                    })
+                }
+                Ok(count) => {
+                    // A short read took all there was; whatever comes later is a new event
+                    // (epoll(7), question 9). This saves the read that would only be told so.
+                    if count < buffer.len() && !self.flags.has_hung_up.get() {
+                        self.flags.may_read.set(false);
+                    }
+                    self.tell(core, |protocol, transport| {
+                        protocol.data_received(transport, &buffer[..count])
+                    })
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    self.flags.may_read.set(false);
+                    break;
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) => {
+                    self.lose(core, ConnectionLost { cause: Some(error) }.into());
+                    false
+                }
+            };
+            if !goes_on {
+                break;
+            }
+        }
+        core.put_read_buffer(buffer);
+    }
+
+    /// Sends until everything is sent, the system takes no more, or others should have a turn.
+    fn flush(self: &Rc<Self>, core: &Rc<Core>) {
+        if self.flags.write_is_blocked.get() {
+            return;
+        }
+        if let Some(mut output) = self.output.take() {
+            match self.send(&mut output) {
+                Ok(true) => core.spares().put(output),
+                Ok(false) => {
+                    self.output.replace(Some(output));
+                    return self.flags.has_backlog.set(true);
+                }
+                Err(error) => {
+                    output.clear();
+                    core.spares().put(output);
+                    return self.lose(core, ConnectionLost { cause: Some(error) }.into());
+                }
+            }
+        }
+        if self.flags.is_closing.get() {
+            return self.lose(core, ConnectionDone.into());
+        }
+        if self.flags.is_half_closing.get() && !self.flags.write_is_closed.replace(true) {
+            if let Some(stream) = &*self.stream.borrow() {
+                // It fails where the peer has gone, which reading will tell.
+                let _ = stream.shutdown(Shutdown::Write);
+            }
+            if self.flags.read_is_closed.get() {
+                return self.lose(core, ConnectionDone.into());
+            }
+        }
+        if self.flags.has_backlog.replace(false) {
+            self.tell(core, |protocol, transport| {
+                protocol.write_drained(transport);
+                Ok(())
+            });
+        }
+    }
+
+    /// `true` once everything is sent; `false` when the system, or this turn, takes no more.
+    fn send(&self, output: &mut Output) -> io::Result<bool> {
+        let stream = self.stream.borrow();
+        let Some(stream) = &*stream else {
+            return Ok(true);
+        };
+        for _ in 0..CALLS_PER_TURN {
+            if output.is_empty() {
+                return Ok(true);
+            }
+            match output.send(stream) {
+                Ok(_) => {}
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    self.flags.write_is_blocked.set(true);
+                    return Ok(false);
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(output.is_empty())
+    }
+
+    /// Whether something is left to be done that no event will tell of.
+    fn has_work(&self) -> bool {
+        let flags = &self.flags;
+        let has_to_send = self.output.borrow().is_some()
+            || flags.is_closing.get()
+            || flags.is_half_closing.get() && !flags.write_is_closed.get();
+        !self.is_lost()
+            && (flags.is_aborting.get()
+                || flags.may_read.get() && self.wants_data()
+                || has_to_send && !flags.write_is_blocked.get())
+    }
+
+    fn want_attention(self: &Rc<Self>, core: &Core) {
+        if !self.flags.is_queued.replace(true) {
+            core.want_attention(self.clone());
+        }
+    }
+
+    fn is_lost(&self) -> bool {
+        self.stream.borrow().is_none()
+    }
+}
+
+impl Descriptor for Connection {
+    fn ready(self: Rc<Self>, core: &Rc<Core>, readiness: Readiness) {
+        if readiness.is_readable {
+            self.flags.may_read.set(true);
+        }
+        if readiness.has_hung_up {
+            self.flags.has_hung_up.set(true);
+        }
+        if readiness.is_writable {
+            self.flags.write_is_blocked.set(false);
+        }
+        if readiness.is_broken && !self.wants_data() {
+            // Nobody would read, so nobody would find out.
+            let cause = match &*self.stream.borrow() {
+                Some(stream) => stream.take_error().ok().flatten(),
+                None => None,
+            };
+            return self.lose(core, ConnectionLost { cause }.into());
+        }
+        self.attend(core);
+    }
+
+    fn attend(self: Rc<Self>, core: &Rc<Core>) {
+        // What the protocol asks for meanwhile is seen to here, or found by `has_work`.
+        self.flags.is_queued.set(true);
+        if self.flags.is_aborting.get() {
+            return self.lose(core, ConnectionAborted.into());
+        }
+        self.read(core);
+        self.flush(core);
+        self.flags.is_queued.set(false);
+        if self.has_work() {
+            self.want_attention(core);
+        }
+    }
+
+    fn shut_down(self: Rc<Self>, core: &Rc<Core>) {
+        // What can be sent at once is sent: a last response is not lost to a stop.
+        if let Some(output) = self.output.borrow_mut().as_mut() {
+            let _ = self.send(output);
+        }
+        self.lose(core, ConnectionLost { cause: None }.into());
+    }
+}
+
+/// What a protocol says to its connection (Twisted's `transport`).
+///
+/// Cheap to clone and to keep; it does not keep the connection open. Once the connection is lost,
+/// writing is ignored and everything else does nothing.
+#[derive(Clone)]
+pub struct Transport(Weak<Connection>);
+
+impl Transport {
+    /// Queues bytes to be sent, in order. They leave when the event at hand has been handled.
+    pub fn write(&self, data: &[u8]) {
+        self.with_output(|output| output.write(data));
+    }
+
+    /// Queues bytes without copying them, where that is cheaper.
+    pub fn write_bytes(&self, data: Bytes) {
+        self.with_output(|output| output.write_bytes(data));
+    }
+
+    /// Lets `write` append to the buffer itself, which spares it one of its own.
+    pub fn write_with(&self, write: impl FnOnce(&mut Vec<u8>)) {
+        /// Gives the buffer back also when `write` panics.
+        struct Lent<'a>(&'a Transport, Vec<u8>);
+        impl Drop for Lent<'_> {
+            fn drop(&mut self) {
+                let buffer = std::mem::take(&mut self.1);
+                self.0.with_output(|output| output.put_back(buffer));
+            }
+        }
+        if let Some(buffer) = self.with_output(Output::take_buffer) {
+            write(&mut Lent(self, buffer).1);
+        }
+    }
+
+    /// Bytes that are queued and not yet taken by the system.
+    pub fn buffered(&self) -> usize {
+        self.connection().map_or(0, |connection| {
+            connection.output.borrow().as_ref().map_or(0, |o| o.len())
+        })
+    }
+
+    /// Closes the connection once everything is sent. Nothing is read any more.
+    pub fn lose_connection(&self) {
+        self.set(|flags| &flags.is_closing);
+    }
+
+    /// Closes only the sending side once everything is sent; reading goes on.
+    pub fn lose_write_connection(&self) {
+        self.set(|flags| &flags.is_half_closing);
+    }
+
+    /// Closes the connection soon, without sending what is queued. The protocol is told later, and
+    /// not inside this call.
+    pub fn abort_connection(&self) {
+        self.set(|flags| &flags.is_aborting);
+    }
+
+    /// Stops reading: the protocol is given no data until
+    /// [`resume_producing`](Self::resume_producing).
+    pub fn pause_producing(&self) {
+        if let Some(connection) = self.connection() {
+            connection.flags.is_paused.set(true);
+        }
+    }
+
+    /// Goes on reading. Does not undo [`lose_connection`](Self::lose_connection).
+    pub fn resume_producing(&self) {
+        if let Some((connection, core)) = self.connected()
+            && connection.flags.is_paused.replace(false)
+        {
+            connection.want_attention(&core);
+        }
+    }
+
+    /// Whether small writes are sent at once rather than held back for more (`TCP_NODELAY`).
+    pub fn set_tcp_no_delay(&self, on: bool) {
+        if let Some(connection) = self.connection()
+            && let Some(stream) = &*connection.stream.borrow()
+        {
+            // It fails only on a connection that is gone.
+            let _ = stream.set_nodelay(on);
+        }
+    }
+
+    /// The other end; `None` once the connection is lost.
+    pub fn peer(&self) -> Option<Address> {
+        self.connection().map(|connection| connection.peer.clone())
+    }
+
+    /// This end; `None` once the connection is lost.
+    pub fn host(&self) -> Option<Address> {
+        let connection = self.connection()?;
+        if let Some(address) = connection.local.get() {
+            return Some(address.clone());
+        }
+        let address = Address::Tcp(connection.stream.borrow().as_ref()?.local_addr().ok()?);
+        Some(connection.local.get_or_init(|| address).clone())
+    }
+
+    /// Whether the connection is still there.
+    pub fn is_connected(&self) -> bool {
+        self.connection().is_some()
+    }
+
+    /// The clock of the connection's reactor, for deadlines; `None` once the connection is lost.
+    pub fn time_source(&self) -> Option<TimeSource> {
+        let (_, core) = self.connected()?;
+        Some(core.time().clone())
+    }
+
+    fn connection(&self) -> Option<Rc<Connection>> {
+        self.0.upgrade().filter(|connection| !connection.is_lost())
+    }
+
+    fn connected(&self) -> Option<(Rc<Connection>, Rc<Core>)> {
+        let connection = self.connection()?;
+        let core = connection.core.upgrade()?;
+        Some((connection, core))
+    }
+
+    fn with_output<R>(&self, write: impl FnOnce(&mut Output) -> R) -> Option<R> {
+        let (connection, core) = self.connected()?;
+        if connection.flags.write_is_closed.get() {
+            return None;
+        }
+        let mut output = connection.output.borrow_mut();
+        let written = write(output.get_or_insert_with(|| core.spares().take()));
+        drop(output);
+        connection.want_attention(&core);
+        Some(written)
+    }
+
+    fn set(&self, flag: impl FnOnce(&Flags) -> &Cell<bool>) {
+        if let Some((connection, core)) = self.connected() {
+            flag(&connection.flags).set(true);
+            connection.want_attention(&core);
+        }
+    }
+}
+
+impl fmt::Debug for Transport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Transport")
+            .field("peer", &self.peer())
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,73 @@
+//! Why a connection ended, or a port could not be opened.
+
+use std::error::Error;
+use std::fmt;
+use std::io;
+
+/// The peer closed the connection, or we did, and everything was sent.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ConnectionDone;
+
+impl fmt::Display for ConnectionDone {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the connection was closed cleanly")
+    }
+}
+
+impl Error for ConnectionDone {}
+
+/// The connection broke, or was cut because the reactor stopped.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct ConnectionLost {
+    /// What the system said, if it was the system.
+    pub cause: Option<io::Error>,
+}
+
+impl fmt::Display for ConnectionLost {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the connection was lost")
+    }
+}
+
+impl Error for ConnectionLost {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        self.cause.as_ref().map(|cause| cause as _)
+    }
+}
+
+/// We called [`abort_connection`](super::Transport::abort_connection).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ConnectionAborted;
+
+impl fmt::Display for ConnectionAborted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the connection was aborted on this side")
+    }
+}
+
+impl Error for ConnectionAborted {}
+
+/// A port could not be opened.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct CannotListenError {
+    /// The interface and port that were asked for.
+    pub address: String,
+    /// What the system said.
+    pub cause: io::Error,
+}
+
+impl fmt::Display for CannotListenError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "cannot listen on {}", self.address)
+    }
+}
+
+impl Error for CannotListenError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        Some(&self.cause)
+    }
+}

@@ -1,0 +1,27 @@
+//! Connections: listening ports, transports, and the protocols that users write.
+//!
+//! [`Reactor::listen_tcp`](crate::Reactor::listen_tcp) opens a port and asks a [`Factory`] for a
+//! [`Protocol`] for each connection that comes. The protocol is told what happens, and answers
+//! through its [`Transport`].
+//!
+//! What the reactor takes care of, so that protocols need not:
+//!
+//! - Readiness is edge-triggered underneath. Each connection is read and written until the system
+//!   has no more, but only so much a turn, so that a busy peer does not starve the others.
+//! - All connections share one read buffer, and one that has nothing to send owns no other.
+//! - What a protocol writes while it handles one event leaves in one system call.
+
+mod address;
+mod connection;
+mod errors;
+mod output;
+mod port;
+mod protocol;
+
+pub use address::Address;
+pub(crate) use connection::Spares;
+pub use connection::Transport;
+pub use errors::{CannotListenError, ConnectionAborted, ConnectionDone, ConnectionLost};
+pub use port::Port;
+pub(crate) use port::listen_tcp;
+pub use protocol::{Factory, Protocol, for_protocol};

@@ -1,0 +1,204 @@
+//! What waits to be sent on a connection.
+//!
+//! Small writes are copied behind one another into one buffer; a large `Bytes` is queued as it is.
+//! Everything leaves in as few system calls as the system takes. A drained [`Output`] goes back to
+//! the reactor's pool, so that a quiet connection holds none.
+
+use std::collections::VecDeque;
+use std::io::{self, IoSlice, Write};
+
+use bytes::Bytes;
+
+/// From here on, queueing a `Bytes` costs less than copying it.
+const WORTH_SHARING: usize = 16 * 1024;
+
+/// Slices handed to one system call.
+const SLICES: usize = 16;
+
+/// A buffer that grew beyond this is not kept for reuse.
+const KEEP_CAPACITY: usize = 64 * 1024;
+
+/// A queue of bytes, part copied and part shared.
+#[derive(Debug, Default)]
+pub(crate) struct Output {
+    pieces: VecDeque<Piece>,
+    /// How much of the first piece is sent.
+    sent: usize,
+    /// Bytes in all pieces, those already sent included.
+    length: usize,
+}
+
+#[derive(Debug)]
+enum Piece {
+    Copied(Vec<u8>),
+    Shared(Bytes),
+}
+
+impl Piece {
+    fn bytes(&self) -> &[u8] {
+        match self {
+            Self::Copied(bytes) => bytes,
+            Self::Shared(bytes) => bytes,
+        }
+    }
+}
+
+impl Output {
+    /// How much there is to send.
+    pub(crate) fn len(&self) -> usize {
+        self.length - self.sent
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Takes out the buffer that small writes go to; [`put_back`](Self::put_back) ends the write.
+    pub(crate) fn take_buffer(&mut self) -> Vec<u8> {
+        match self.pieces.back_mut() {
+            Some(Piece::Copied(buffer)) => {
+                self.length -= buffer.len();
+                let buffer = std::mem::take(buffer);
+                self.pieces.pop_back();
+                buffer
+            }
+            _ => Vec::new(),
+        }
+    }
+
+    pub(crate) fn put_back(&mut self, buffer: Vec<u8>) {
+        self.length += buffer.len();
+        self.pieces.push_back(Piece::Copied(buffer));
+    }
+
+    pub(crate) fn write(&mut self, data: &[u8]) {
+        let mut buffer = self.take_buffer();
+        buffer.extend_from_slice(data);
+        self.put_back(buffer);
+    }
+
+    pub(crate) fn write_bytes(&mut self, data: Bytes) {
+        if data.len() < WORTH_SHARING {
+            self.write(&data);
+        } else {
+            self.length += data.len();
+            self.pieces.push_back(Piece::Shared(data));
+        }
+    }
+
+    /// Sends once; how many bytes the system took.
+    pub(crate) fn send(&mut self, mut to: impl Write) -> io::Result<usize> {
+        let taken = match self.pieces.len() {
+            0 => return Ok(0),
+            1 => to.write(&self.pieces[0].bytes()[self.sent..])?,
+            _ => {
+                let mut slices = [IoSlice::new(&[]); SLICES];
+                let mut count = 0;
+                for (slice, piece) in slices.iter_mut().zip(&self.pieces) {
+                    let skip = if count == 0 { self.sent } else { 0 };
+                    *slice = IoSlice::new(&piece.bytes()[skip..]);
+                    count += 1;
+                }
+                to.write_vectored(&slices[..count])?
+            }
+        };
+        if taken == 0 && !self.is_empty() {
+            return Err(io::ErrorKind::WriteZero.into());
+        }
+        self.advance(taken);
+        Ok(taken)
+    }
+
+    fn advance(&mut self, taken: usize) {
+        self.sent += taken;
+        while let Some(first) = self.pieces.front_mut() {
+            let length = first.bytes().len();
+            if self.sent < length {
+                break;
+            }
+            self.sent -= length;
+            self.length -= length;
+            // The last buffer stays, emptied, for the next write.
+            match first {
+                Piece::Copied(buffer) if self.length == 0 && buffer.capacity() <= KEEP_CAPACITY => {
+                    buffer.clear();
+                    break;
+                }
+                _ => {
+                    self.pieces.pop_front();
+                }
+            }
+        }
+    }
+
+    /// Forgets what was not sent.
+    pub(crate) fn clear(&mut self) {
+        let length = self.length;
+        self.sent = self.sent.min(length);
+        self.advance(length - self.sent);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Takes at most so many bytes at a time.
+    struct Narrow(Vec<u8>, usize);
+
+    impl Write for &mut Narrow {
+        fn write(&mut self, data: &[u8]) -> io::Result<usize> {
+            let taken = data.len().min(self.1);
+            self.0.extend_from_slice(&data[..taken]);
+            Ok(taken)
+        }
+        fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+            let all: Vec<u8> = slices.iter().flat_map(|slice| slice.to_vec()).collect();
+            self.write(&all)
+        }
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn what_comes_out_is_what_went_in(
+            writes in proptest::collection::vec((0usize..40_000, proptest::bool::ANY), 0..12),
+            narrow in 1usize..70_000,
+        ) {
+            let mut output = Output::default();
+            let mut sink = Narrow(Vec::new(), narrow);
+            let mut want = Vec::new();
+            for (n, (size, is_shared)) in writes.into_iter().enumerate() {
+                let data: Vec<u8> = (0..size).map(|i| (i + n) as u8).collect();
+                want.extend_from_slice(&data);
+                if is_shared {
+                    output.write_bytes(Bytes::from(data));
+                } else {
+                    output.write(&data);
+                }
+                if n % 3 == 2 {
+                    output.send(&mut sink).unwrap();
+                }
+                assert_eq!(output.len(), want.len() - sink.0.len());
+            }
+            while !output.is_empty() {
+                output.send(&mut sink).unwrap();
+            }
+            assert_eq!(sink.0, want);
+            assert!(output.pieces.len() <= 1);
+        }
+    }
+
+    #[test]
+    fn clearing_leaves_an_empty_queue_that_works() {
+        let mut output = Output::default();
+        output.write(b"abc");
+        output.write_bytes(Bytes::from(vec![0; WORTH_SHARING]));
+        output.clear();
+        assert!(output.is_empty());
+        output.write(b"x");
+        assert_eq!(output.len(), 1);
+    }
+}

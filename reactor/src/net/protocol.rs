@@ -1,0 +1,141 @@
+//! What users write: how to speak on a connection.
+
+use std::rc::Rc;
+
+use super::{Address, Transport};
+use crate::deferred::Failure;
+
+/// One end of one connection (Twisted's `Protocol`).
+///
+/// The reactor calls these methods one at a time, never one from inside another. A method that
+/// returns an error or panics loses its connection, and no other: the problem is logged, and is
+/// the reason that `connection_lost` gets.
+///
+/// ```
+/// use deferred_reactor::{Failure, net::{Protocol, Transport}};
+///
+/// /// Sends everything back.
+/// struct Echo;
+///
+/// impl Protocol for Echo {
+///     fn data_received(&mut self, transport: &Transport, data: &[u8]) -> Result<(), Failure> {
+///         transport.write(data);
+///         Ok(())
+///     }
+/// }
+/// ```
+pub trait Protocol: 'static {
+    /// The connection is there. The transport may be cloned and kept.
+    ///
+    /// # Errors
+    ///
+    /// Ends the connection.
+    fn connection_made(&mut self, transport: &Transport) -> Result<(), Failure> {
+        let _ = transport;
+        Ok(())
+    }
+
+    /// Some bytes have come: any number, wherever they happened to be cut.
+    ///
+    /// # Errors
+    ///
+    /// Ends the connection.
+    fn data_received(&mut self, transport: &Transport, data: &[u8]) -> Result<(), Failure>;
+
+    /// The peer will send no more, but may still read.
+    ///
+    /// Closes the connection once everything is sent, unless overridden.
+    fn read_connection_lost(&mut self, transport: &Transport) {
+        transport.lose_connection();
+    }
+
+    /// All that was written has been taken by the system, after it had not been for a while.
+    ///
+    /// Who writes much waits for this when [`buffered`](Transport::buffered) grows.
+    fn write_drained(&mut self, transport: &Transport) {
+        let _ = transport;
+    }
+
+    /// The connection is gone; called once, and last.
+    ///
+    /// The reason holds [`ConnectionDone`](super::ConnectionDone),
+    /// [`ConnectionLost`](super::ConnectionLost), [`ConnectionAborted`](super::ConnectionAborted),
+    /// or the error that this protocol returned.
+    fn connection_lost(&mut self, reason: &Failure) {
+        let _ = reason;
+    }
+}
+
+/// Makes the protocol for each connection (Twisted's `Factory`).
+///
+/// A factory in an `Rc` can listen on several ports: it is started once before the first opens,
+/// and stopped once after the last has closed.
+pub trait Factory: 'static {
+    /// A protocol for a new connection from `peer`, or `None` to close it.
+    fn build_protocol(&self, peer: &Address) -> Option<Box<dyn Protocol>>;
+
+    /// The first port is about to open.
+    fn start_factory(&self) {}
+
+    /// The last port has closed.
+    fn stop_factory(&self) {}
+
+    /// What tells one shared factory from another; `None` for one that is not shared.
+    #[doc(hidden)]
+    fn shared_identity(&self) -> Option<usize> {
+        None
+    }
+}
+
+impl<F: Factory + ?Sized> Factory for Rc<F> {
+    fn build_protocol(&self, peer: &Address) -> Option<Box<dyn Protocol>> {
+        (**self).build_protocol(peer)
+    }
+
+    fn start_factory(&self) {
+        (**self).start_factory();
+    }
+
+    fn stop_factory(&self) {
+        (**self).stop_factory();
+    }
+
+    fn shared_identity(&self) -> Option<usize> {
+        Some(Rc::as_ptr(self).cast::<()>() as usize)
+    }
+}
+
+/// A factory out of a function that makes protocols (Twisted's `Factory.forProtocol`).
+///
+/// ```
+/// use deferred_reactor::{Failure, Reactor, net::{Protocol, Transport, for_protocol}};
+///
+/// struct Hello;
+///
+/// impl Protocol for Hello {
+///     fn connection_made(&mut self, transport: &Transport) -> Result<(), Failure> {
+///         transport.write(b"hello\r\n");
+///         transport.lose_connection();
+///         Ok(())
+///     }
+///     fn data_received(&mut self, _: &Transport, _: &[u8]) -> Result<(), Failure> {
+///         Ok(())
+///     }
+/// }
+///
+/// let reactor = Reactor::new()?;
+/// let port = reactor.listen_tcp("127.0.0.1:0", for_protocol(|| Hello))?;
+/// assert_ne!(port.address().port(), Some(0));
+/// # Ok::<(), Failure>(())
+/// ```
+pub fn for_protocol<P: Protocol>(make: impl Fn() -> P + 'static) -> impl Factory {
+    struct ForProtocol<F>(F);
+
+    impl<P: Protocol, F: Fn() -> P + 'static> Factory for ForProtocol<F> {
+        fn build_protocol(&self, _: &Address) -> Option<Box<dyn Protocol>> {
+            Some(Box::new((self.0)()))
+        }
+    }
+
+    ForProtocol(make)
+}

@@ -1,0 +1,756 @@
+//! The loop itself.
+//!
+//! A *turn* does, in this order: the delayed calls that are due, the calls that other threads have
+//! made, what connections want done (sending what was written, closing, going on with what was cut
+//! short in the turn before), and then, asleep until something happens, the events of sockets.
+//! Each of these takes only what was there when it began, so that nothing that keeps producing
+//! work can keep the others from theirs.
+//!
+//! Whatever is called from here is called with nothing borrowed, so it may call anything; and with
+//! its panics caught, so it can stop nothing but itself.
+
+use std::cell::{Cell, RefCell, RefMut};
+use std::collections::HashMap;
+use std::error::Error;
+use std::fmt;
+use std::io;
+use std::net::ToSocketAddrs;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use mio::event::{Event, Source};
+use mio::{Events, Poll, Registry, Token, Waker};
+use slab::Slab;
+
+use crate::deferred::{Deferred, Failure, Outcome};
+use crate::net::{CannotListenError, Factory, Port, Spares};
+use crate::threads::{Door, Pool, RemoteReactor, Waiting};
+use crate::time::{DelayedCall, ReactorTime, TimeSource};
+use crate::triggers::{Phase, SystemEvent, TriggerId, Triggers, UnknownTriggerError};
+
+#[cfg(unix)]
+use crate::signals::Signals;
+
+/// Runs callbacks when their time comes, when sockets are ready, and when other threads ask.
+///
+/// A value, and cheap to clone: all clones are one reactor. It stays on the thread that made it;
+/// other threads reach it through [`remote`](Self::remote). There may be several in a program, one
+/// on each thread, and none is global.
+///
+/// | state    | left by                | then                                                |
+/// |----------|------------------------|-----------------------------------------------------|
+/// | idle     | [`run`](Self::run)     | starting: startup triggers                          |
+/// | starting | the last *before*      | running                                             |
+/// | running  | [`stop`](Self::stop), a signal | stopping: shutdown triggers, the loop goes on |
+/// | stopping | the last trigger       | idle: everything is closed, and `run` returns       |
+///
+/// ```
+/// use std::time::Duration;
+/// use deferred_reactor::{Failure, Reactor};
+///
+/// let reactor = Reactor::new()?;
+/// let stop = reactor.clone();
+/// reactor.call_later(Duration::from_millis(5), move || {
+///     stop.stop().expect("it is running");
+/// });
+/// reactor.run()?;
+/// # Ok::<(), Failure>(())
+/// ```
+#[derive(Clone)]
+pub struct Reactor(Rc<Core>);
+
+/// What the reactor and the things it drives share.
+pub(crate) struct Core {
+    time: TimeSource,
+    /// Borrowed only while asleep.
+    poll: RefCell<Poll>,
+    registry: Registry,
+    /// Taken out while its events are handled.
+    events: Cell<Option<Events>>,
+    slots: RefCell<Slab<Slot>>,
+    next_generation: Cell<u32>,
+    /// Those who want to be seen to before the next sleep.
+    attention: RefCell<Vec<Rc<dyn Descriptor>>>,
+    /// One for all connections; taken out while it is in use.
+    read_buffer: Cell<Vec<u8>>,
+    spares: RefCell<Spares>,
+    door: Door,
+    pool: Pool,
+    waiting: Waiting,
+    triggers: Rc<Triggers>,
+    state: Cell<LifeState>,
+    /// How many ports each shared factory listens on.
+    factories: RefCell<HashMap<usize, usize>>,
+    exit_signal: Cell<Option<i32>>,
+    #[cfg(unix)]
+    signals: RefCell<Option<Signals>>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum LifeState {
+    Idle,
+    Starting,
+    Running,
+    /// Asked to stop; the shutdown triggers run when the turn is over.
+    Stopping,
+    /// The shutdown triggers are running, or their Deferreds are waited for.
+    ShuttingDown,
+    /// All is done; `run` returns when the turn is over.
+    Stopped,
+}
+
+/// A registered socket.
+struct Slot {
+    /// Tells this socket from those that had the same slot before.
+    generation: u32,
+    /// `None` between registering and occupying.
+    descriptor: Option<Rc<dyn Descriptor>>,
+}
+
+/// Names one registered socket. Never names another one, however often its slot is reused.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct SlotId {
+    index: usize,
+    generation: u32,
+}
+
+/// What a socket is watched for.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Interest {
+    Read,
+    Both,
+}
+
+/// What an event says.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Readiness {
+    pub(crate) is_readable: bool,
+    pub(crate) is_writable: bool,
+    /// The peer sends no more.
+    pub(crate) has_hung_up: bool,
+    /// Nothing can be sent any more.
+    pub(crate) is_broken: bool,
+}
+
+/// Something that the reactor drives (Twisted's `FileDescriptor`).
+pub(crate) trait Descriptor {
+    /// An event has come.
+    fn ready(self: Rc<Self>, core: &Rc<Core>, readiness: Readiness);
+
+    /// It had asked for attention.
+    fn attend(self: Rc<Self>, core: &Rc<Core>);
+
+    /// The reactor stops.
+    fn shut_down(self: Rc<Self>, core: &Rc<Core>);
+}
+
+const WAKER: Token = Token(usize::MAX);
+const SIGNAL: Token = Token(usize::MAX - 1);
+
+/// A slot is named by half of a token, and its generation by the other half.
+const HALF: u32 = usize::BITS / 2;
+
+/// Events taken from the system at once.
+const EVENTS_PER_TURN: usize = 1024;
+
+/// The read buffer of a reactor.
+const READ_BUFFER_BYTES: usize = 64 * 1024;
+
+/// The longest sleep asked of the system; some take no more than 24 days.
+const LONGEST_SLEEP: Duration = Duration::from_secs(24 * 60 * 60);
+
+impl Reactor {
+    /// A reactor for this thread.
+    ///
+    /// # Errors
+    ///
+    /// When the system has no descriptors left for a selector and a waker.
+    pub fn new() -> io::Result<Self> {
+        let poll = Poll::new()?;
+        let registry = poll.registry().try_clone()?;
+        let waker = Waker::new(&registry, WAKER)?;
+        Ok(Self(Rc::new(Core {
+            time: TimeSource::system(),
+            poll: RefCell::new(poll),
+            registry,
+            events: Cell::new(Some(Events::with_capacity(EVENTS_PER_TURN))),
+            slots: RefCell::new(Slab::new()),
+            next_generation: Cell::new(0),
+            attention: RefCell::new(Vec::new()),
+            read_buffer: Cell::new(Vec::new()),
+            spares: RefCell::new(Spares::default()),
+            door: Door::new(waker),
+            pool: Pool::new(),
+            waiting: RefCell::new(Slab::new()),
+            triggers: Rc::new(Triggers::default()),
+            state: Cell::new(LifeState::Idle),
+            factories: RefCell::new(HashMap::new()),
+            exit_signal: Cell::new(None),
+            #[cfg(unix)]
+            signals: RefCell::new(None),
+        })))
+    }
+
+    /// Runs until [`stop`](Self::stop) is called, or SIGINT or SIGTERM comes.
+    ///
+    /// When it returns, the shutdown triggers have run, every connection and port is closed, worker
+    /// threads have ended, and delayed calls that were still waiting have been dropped. It may then
+    /// be run again, as a fresh one would.
+    ///
+    /// Signal handlers are installed here and not before; [`run_without_signals`] installs none.
+    ///
+    /// [`run_without_signals`]: Self::run_without_signals
+    ///
+    /// # Errors
+    ///
+    /// [`ReactorAlreadyRunningError`] when called from inside itself; an `io::Error` when the
+    /// selector fails.
+    pub fn run(&self) -> Result<(), Failure> {
+        self.run_until_stopped(true)
+    }
+
+    /// Like [`run`](Self::run), and leaves signals alone: for a second reactor in a program, or for
+    /// one that handles signals in its own way.
+    ///
+    /// # Errors
+    ///
+    /// As for [`run`](Self::run).
+    pub fn run_without_signals(&self) -> Result<(), Failure> {
+        self.run_until_stopped(false)
+    }
+
+    /// Ends [`run`](Self::run), once the turn at hand is over.
+    ///
+    /// Shutdown triggers run then, not in here.
+    ///
+    /// # Errors
+    ///
+    /// [`ReactorNotRunningError`] if it does not run, or was asked to stop before.
+    pub fn stop(&self) -> Result<(), ReactorNotRunningError> {
+        match self.0.state.get() {
+            LifeState::Starting | LifeState::Running => {
+                self.0.state.set(LifeState::Stopping);
+                Ok(())
+            }
+            _ => Err(ReactorNotRunningError),
+        }
+    }
+
+    /// Whether it runs: from the *during* phase of startup until that of shutdown.
+    pub fn is_running(&self) -> bool {
+        matches!(
+            self.0.state.get(),
+            LifeState::Running | LifeState::Stopping | LifeState::ShuttingDown
+        )
+    }
+
+    /// The signal that ended the last [`run`](Self::run), if it was one.
+    pub fn exit_signal(&self) -> Option<i32> {
+        self.0.exit_signal.get()
+    }
+
+    /// Calls `function` when the reactor runs: at once if it does, else after startup, in the order
+    /// of the calls.
+    pub fn call_when_running(&self, function: impl FnOnce() + 'static) {
+        if self.is_running() {
+            guard("a function given to call_when_running", function);
+        } else {
+            self.add_system_event_trigger(Phase::After, SystemEvent::Startup, move || {
+                function();
+                Ok(())
+            });
+        }
+    }
+
+    /// Runs `function` when `event` comes, in `phase`.
+    ///
+    /// It returns `Ok(())`, an error, which is logged, or a Deferred, which in
+    /// [`Phase::Before`] is waited for.
+    pub fn add_system_event_trigger<R: Outcome<Value = ()>>(
+        &self,
+        phase: Phase,
+        event: SystemEvent,
+        function: impl FnOnce() -> R + 'static,
+    ) -> TriggerId {
+        self.0.triggers.add(phase, event, function)
+    }
+
+    /// Takes a trigger away before it has run.
+    ///
+    /// # Errors
+    ///
+    /// [`UnknownTriggerError`] if it has run or was removed before.
+    pub fn remove_system_event_trigger(&self, id: TriggerId) -> Result<(), UnknownTriggerError> {
+        self.0.triggers.remove(id)
+    }
+
+    /// Fires an event of the program's own; the Deferred fires when all its triggers have run.
+    pub fn fire_system_event(&self, name: &'static str) -> Deferred<()> {
+        self.0.triggers.fire(SystemEvent::Named(name), || {})
+    }
+
+    /// Makes a call once `delay` has passed; see [`ReactorTime::call_later`].
+    pub fn call_later(&self, delay: Duration, call: impl FnOnce() + 'static) -> DelayedCall {
+        self.0.time.call_later(delay, call)
+    }
+
+    /// The calls that are waiting, in the order in which they are due.
+    pub fn delayed_calls(&self) -> Vec<DelayedCall> {
+        self.0.time.delayed_calls()
+    }
+
+    /// What other threads reach this reactor through.
+    pub fn remote(&self) -> RemoteReactor {
+        self.0.door.remote()
+    }
+
+    /// Runs `function` in a thread of the pool, for its effect; a panic in it is logged. For its
+    /// result, see [`defer_to_thread`](crate::defer_to_thread).
+    pub fn call_in_thread(&self, function: impl FnOnce() + Send + 'static) {
+        self.0.pool.submit(Box::new(function));
+    }
+
+    /// Sets how many threads the pool may have (10 unless set, and at least 1).
+    pub fn suggest_thread_pool_size(&self, size: usize) {
+        self.0.pool.resize(size);
+    }
+
+    /// Opens a TCP port and makes a protocol for each connection to it.
+    ///
+    /// Port 0 takes a free one, which [`Port::address`] tells. Where the address is a name with
+    /// several addresses, the first that can be bound is taken. The port accepts when the reactor
+    /// runs.
+    ///
+    /// # Errors
+    ///
+    /// [`CannotListenError`] with the address and the cause; the factory is not started then.
+    pub fn listen_tcp(
+        &self,
+        address: impl ToSocketAddrs + fmt::Debug,
+        factory: impl Factory,
+    ) -> Result<Port, CannotListenError> {
+        crate::net::listen_tcp(&self.0, &address, Rc::new(factory)).map_err(|cause| {
+            CannotListenError {
+                address: format!("{address:?}").trim_matches('"').to_owned(),
+                cause,
+            }
+        })
+    }
+
+    pub(crate) fn core(&self) -> &Rc<Core> {
+        &self.0
+    }
+
+    fn run_until_stopped(&self, with_signals: bool) -> Result<(), Failure> {
+        let core = &self.0;
+        if core.state.get() != LifeState::Idle {
+            return Err(ReactorAlreadyRunningError.into());
+        }
+        core.state.set(LifeState::Starting);
+        core.exit_signal.set(None);
+        let outcome = self.live(with_signals);
+        // Also where the selector failed: what the loop drove must not outlive it half-open.
+        core.close_all();
+        core.remove_signals();
+        core.state.set(LifeState::Idle);
+        outcome
+    }
+
+    /// From startup to the end of shutdown.
+    fn live(&self, with_signals: bool) -> Result<(), Failure> {
+        let core = &self.0;
+        if with_signals {
+            core.install_signals()?;
+        }
+        let started = Rc::downgrade(core);
+        drop(core.triggers.fire(SystemEvent::Startup, move || {
+            // It may have been asked to stop in the meantime.
+            if let Some(core) = started.upgrade()
+                && core.state.get() == LifeState::Starting
+            {
+                core.state.set(LifeState::Running);
+                core.pool.start();
+            }
+        }));
+        loop {
+            if core.state.get() == LifeState::Stopping {
+                self.begin_shutdown();
+            }
+            if core.state.get() == LifeState::Stopped {
+                return Ok(());
+            }
+            self.turn()?;
+        }
+    }
+
+    fn begin_shutdown(&self) {
+        let core = &self.0;
+        core.state.set(LifeState::ShuttingDown);
+        let stopping = self.clone();
+        let stopped = core.triggers.fire(SystemEvent::Shutdown, move || {
+            let core = &stopping.0;
+            core.close_all();
+            core.pool.stop();
+            // What the last jobs handed back still fires.
+            stopping.make_thread_calls();
+        });
+        let core = Rc::downgrade(core);
+        drop(stopped.add_callback(move |()| {
+            if let Some(core) = core.upgrade() {
+                core.state.set(LifeState::Stopped);
+            }
+            Ok(())
+        }));
+    }
+
+    /// One turn of the loop.
+    fn turn(&self) -> io::Result<()> {
+        let core = &self.0;
+        self.make_delayed_calls();
+        self.make_thread_calls();
+        core.attend();
+        // A turn that ended the run must not go to sleep.
+        if matches!(core.state.get(), LifeState::Stopping | LifeState::Stopped) {
+            return Ok(());
+        }
+        let Some(mut events) = core.events.take() else {
+            return Ok(()); // a turn inside a turn, which nothing asks for
+        };
+        let timeout = core.time_to_sleep();
+        let polled = core.poll.borrow_mut().poll(&mut events, timeout);
+        let outcome = match polled {
+            Ok(()) => {
+                for event in &events {
+                    self.dispatch(event);
+                }
+                Ok(())
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(()),
+            Err(error) => Err(error),
+        };
+        core.events.set(Some(events));
+        outcome
+    }
+
+    fn make_delayed_calls(&self) {
+        let time = &self.0.time;
+        let Some(deadline) = time.next_deadline() else {
+            return;
+        };
+        let now = Instant::now();
+        if deadline > now {
+            return;
+        }
+        // A call that schedules another is given a later moment than `now`.
+        while guard("a delayed call", || time.run_next_due(now)) != Some(false) {}
+    }
+
+    fn make_thread_calls(&self) {
+        let door = &self.0.door;
+        door.open();
+        while let Some(call) = door.next() {
+            guard("a call from another thread", || call(self));
+        }
+    }
+
+    fn dispatch(&self, event: &Event) {
+        let core = &self.0;
+        match event.token() {
+            WAKER => {}
+            SIGNAL => {
+                if let Some(signal) = core.taken_signal() {
+                    core.exit_signal.set(Some(signal));
+                    // If it stops already, it goes on doing so.
+                    let _ = self.stop();
+                }
+            }
+            token => {
+                if let Some(descriptor) = core.find(token) {
+                    let readiness = Readiness {
+                        is_readable: event.is_readable() || event.is_read_closed(),
+                        is_writable: event.is_writable(),
+                        has_hung_up: event.is_read_closed(),
+                        is_broken: event.is_error() || event.is_write_closed(),
+                    };
+                    descriptor.ready(core, readiness);
+                }
+            }
+        }
+    }
+}
+
+impl ReactorTime for Reactor {
+    fn time_source(&self) -> &TimeSource {
+        &self.0.time
+    }
+}
+
+impl fmt::Debug for Reactor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Reactor")
+            .field("state", &self.0.state.get())
+            .field("sockets", &self.0.slots.borrow().len())
+            .field("time", &self.0.time)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Core {
+    pub(crate) fn time(&self) -> &TimeSource {
+        &self.time
+    }
+
+    pub(crate) fn pool(&self) -> &Pool {
+        &self.pool
+    }
+
+    pub(crate) fn waiting(&self) -> &Waiting {
+        &self.waiting
+    }
+
+    pub(crate) fn spares(&self) -> RefMut<'_, Spares> {
+        self.spares.borrow_mut()
+    }
+
+    pub(crate) fn take_read_buffer(&self) -> Vec<u8> {
+        let mut buffer = self.read_buffer.take();
+        if buffer.is_empty() {
+            buffer.resize(READ_BUFFER_BYTES, 0);
+        }
+        buffer
+    }
+
+    pub(crate) fn put_read_buffer(&self, buffer: Vec<u8>) {
+        self.read_buffer.set(buffer);
+    }
+
+    /// Puts a descriptor on the list of those that are seen to before the next sleep.
+    pub(crate) fn want_attention(&self, descriptor: Rc<dyn Descriptor>) {
+        self.attention.borrow_mut().push(descriptor);
+    }
+
+    /// Watches a socket, whose descriptor [`occupy`](Self::occupy)s the slot next.
+    pub(crate) fn register(
+        &self,
+        socket: &mut impl Source,
+        interest: Interest,
+    ) -> io::Result<SlotId> {
+        let generation = self.next_generation.get();
+        let index = self.slots.borrow_mut().insert(Slot {
+            generation,
+            descriptor: None,
+        });
+        let id = SlotId { index, generation };
+        let interest = match interest {
+            Interest::Read => mio::Interest::READABLE,
+            Interest::Both => mio::Interest::READABLE | mio::Interest::WRITABLE,
+        };
+        match self.registry.register(socket, id.token(), interest) {
+            Ok(()) => {
+                self.next_generation.set(generation.wrapping_add(1));
+                Ok(id)
+            }
+            Err(error) => {
+                self.slots.borrow_mut().remove(index);
+                Err(error)
+            }
+        }
+    }
+
+    pub(crate) fn occupy(&self, id: SlotId, descriptor: Rc<dyn Descriptor>) {
+        if let Some(slot) = self.slots.borrow_mut().get_mut(id.index) {
+            slot.descriptor = Some(descriptor);
+        }
+    }
+
+    /// Frees the slot. Closing the socket ends the watch.
+    pub(crate) fn release(&self, id: SlotId) {
+        let mut slots = self.slots.borrow_mut();
+        let is_same = |slot: &&mut Slot| slot.generation == id.generation;
+        if slots.get_mut(id.index).filter(is_same).is_some() {
+            let released = slots.remove(id.index);
+            drop(slots); // the descriptor may be dropped here, with whatever it owns
+            drop(released);
+        }
+    }
+
+    /// The descriptor that an event is for, unless its slot has been given to another since.
+    fn find(&self, token: Token) -> Option<Rc<dyn Descriptor>> {
+        let id = SlotId::of(token);
+        let slots = self.slots.borrow();
+        let slot = slots.get(id.index)?;
+        (slot.generation & generation_mask() == id.generation)
+            .then(|| slot.descriptor.clone())
+            .flatten()
+    }
+
+    pub(crate) fn factory_opens(&self, factory: &dyn Factory) {
+        let is_first = match factory.shared_identity() {
+            None => true,
+            Some(identity) => {
+                let mut factories = self.factories.borrow_mut();
+                let ports = factories.entry(identity).or_default();
+                *ports += 1;
+                *ports == 1
+            }
+        };
+        if is_first {
+            guard("start_factory", || factory.start_factory());
+        }
+    }
+
+    pub(crate) fn factory_closed(&self, factory: &dyn Factory) {
+        let is_last = match factory.shared_identity() {
+            None => true,
+            Some(identity) => {
+                let mut factories = self.factories.borrow_mut();
+                let ports = factories.entry(identity).or_default();
+                *ports = ports.saturating_sub(1);
+                let is_last = *ports == 0;
+                if is_last {
+                    factories.remove(&identity);
+                }
+                is_last
+            }
+        };
+        if is_last {
+            guard("stop_factory", || factory.stop_factory());
+        }
+    }
+
+    /// Sees to those who have asked for it up to now.
+    fn attend(self: &Rc<Self>) {
+        if self.attention.borrow().is_empty() {
+            return;
+        }
+        let mut asking = self.attention.take();
+        for descriptor in asking.drain(..) {
+            descriptor.attend(self);
+        }
+        // Keeps the capacity, unless somebody has asked meanwhile.
+        let mut attention = self.attention.borrow_mut();
+        if attention.is_empty() {
+            *attention = asking;
+        }
+    }
+
+    fn time_to_sleep(&self) -> Option<Duration> {
+        if !self.attention.borrow().is_empty() {
+            return Some(Duration::ZERO);
+        }
+        let deadline = self.time.next_deadline()?;
+        Some(
+            deadline
+                .saturating_duration_since(Instant::now())
+                .min(LONGEST_SLEEP),
+        )
+    }
+
+    /// Closes every port and connection, and drops what waits for a time that will not come.
+    fn close_all(self: &Rc<Self>) {
+        // What is told of the end may open something new, but not for ever.
+        for _ in 0..3 {
+            let open: Vec<Rc<dyn Descriptor>> = self
+                .slots
+                .borrow()
+                .iter()
+                .filter_map(|(_, slot)| slot.descriptor.clone())
+                .collect();
+            for descriptor in open {
+                descriptor.shut_down(self);
+            }
+            drop(self.attention.take());
+            guard("dropping the delayed calls", || self.time.clear());
+        }
+    }
+
+    #[cfg(unix)]
+    fn install_signals(&self) -> io::Result<()> {
+        let mut signals = Signals::install()?;
+        self.registry
+            .register(&mut signals.socket, SIGNAL, mio::Interest::READABLE)?;
+        self.signals.replace(Some(signals));
+        Ok(())
+    }
+
+    #[cfg(unix)]
+    fn remove_signals(&self) {
+        if let Some(mut signals) = self.signals.take() {
+            let _ = self.registry.deregister(&mut signals.socket);
+        }
+    }
+
+    #[cfg(unix)]
+    fn taken_signal(&self) -> Option<i32> {
+        self.signals.borrow().as_ref()?.take()
+    }
+
+    // Later: SetConsoleCtrlHandler through the same door, once somebody runs this on Windows.
+    #[cfg(not(unix))]
+    fn install_signals(&self) -> io::Result<()> {
+        Ok(())
+    }
+
+    #[cfg(not(unix))]
+    fn remove_signals(&self) {}
+
+    #[cfg(not(unix))]
+    fn taken_signal(&self) -> Option<i32> {
+        None
+    }
+}
+
+fn generation_mask() -> u32 {
+    u32::try_from(usize::MAX >> HALF).unwrap_or(u32::MAX)
+}
+
+impl SlotId {
+    fn token(self) -> Token {
+        Token(self.index | ((self.generation & generation_mask()) as usize) << HALF)
+    }
+
+    fn of(token: Token) -> Self {
+        Self {
+            index: token.0 & (usize::MAX >> HALF),
+            generation: (token.0 >> HALF) as u32,
+        }
+    }
+}
+
+/// Calls something that belongs to the user. A panic in it is logged, and nothing more.
+pub(crate) fn guard<R>(what: &str, call: impl FnOnce() -> R) -> Option<R> {
+    match catch_unwind(AssertUnwindSafe(call)) {
+        Ok(value) => Some(value),
+        Err(payload) => {
+            log::error!(target: "reactor", "{what} {}", Failure::from_panic(payload));
+            None
+        }
+    }
+}
+
+/// `stop` was called on a reactor that does not run, or stops already.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ReactorNotRunningError;
+
+impl fmt::Display for ReactorNotRunningError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the reactor does not run, or was asked to stop before")
+    }
+}
+
+impl Error for ReactorNotRunningError {}
+
+/// `run` was called on a reactor that runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ReactorAlreadyRunningError;
+
+impl fmt::Display for ReactorAlreadyRunningError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the reactor is running already")
+    }
+}
+
+impl Error for ReactorAlreadyRunningError {}

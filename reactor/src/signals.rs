@@ -1,0 +1,101 @@
+//! SIGINT and SIGTERM, while a reactor runs that wants to know.
+//!
+//! A signal writes one byte to a socket pair that the reactor polls; nothing else happens in the
+//! handler. Handlers cannot be taken back from a process, so once no reactor wants the signals any
+//! more, they do again what they did before: end the program.
+
+use std::io::{self, Read};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use mio::net::UnixStream;
+use parking_lot::Mutex;
+use signal_hook::SigId;
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::{flag, low_level};
+
+/// The signals that end `run`.
+const SIGNALS: [i32; 2] = [SIGINT, SIGTERM];
+
+/// What the process does with the signals; there is one of it in a process, as of them.
+struct Default {
+    /// Reactors that run and want the signals.
+    wanted: usize,
+    /// Whether a signal ends the program, as if nothing were installed.
+    applies: Option<Arc<AtomicBool>>,
+}
+
+static DEFAULT: Mutex<Default> = Mutex::new(Default {
+    wanted: 0,
+    applies: None,
+});
+
+/// Installed handlers; they are gone when this is dropped.
+pub(crate) struct Signals {
+    pub(crate) socket: UnixStream,
+    last: Arc<AtomicUsize>,
+    ids: Vec<SigId>,
+}
+
+impl Signals {
+    pub(crate) fn install() -> io::Result<Self> {
+        let (socket, to_handler) = std::os::unix::net::UnixStream::pair()?;
+        socket.set_nonblocking(true)?;
+        suspend_default()?;
+        let mut signals = Self {
+            socket: UnixStream::from_std(socket),
+            last: Arc::new(AtomicUsize::new(0)),
+            ids: Vec::new(),
+        };
+        for signal in SIGNALS {
+            // In this order: the number is there before the reactor wakes up.
+            let number = signal.unsigned_abs() as usize;
+            let last = signals.last.clone();
+            signals
+                .ids
+                .push(flag::register_usize(signal, last, number)?);
+            let end = to_handler.try_clone()?;
+            signals.ids.push(low_level::pipe::register(signal, end)?);
+        }
+        Ok(signals)
+    }
+
+    /// The signal that came, if one has since this was last asked.
+    pub(crate) fn take(&self) -> Option<i32> {
+        let mut bytes = [0; 64];
+        while matches!((&self.socket).read(&mut bytes), Ok(count) if count > 0) {}
+        match self.last.swap(0, Ordering::AcqRel) {
+            0 => None,
+            signal => i32::try_from(signal).ok(),
+        }
+    }
+}
+
+impl Drop for Signals {
+    fn drop(&mut self) {
+        for id in self.ids.drain(..) {
+            low_level::unregister(id);
+        }
+        let mut default = DEFAULT.lock();
+        default.wanted -= 1;
+        if let (0, Some(applies)) = (default.wanted, &default.applies) {
+            applies.store(true, Ordering::Release);
+        }
+    }
+}
+
+fn suspend_default() -> io::Result<()> {
+    let mut default = DEFAULT.lock();
+    match &default.applies {
+        Some(applies) => applies.store(false, Ordering::Release),
+        None => {
+            let applies = Arc::new(AtomicBool::new(false));
+            for signal in SIGNALS {
+                flag::register_conditional_default(signal, applies.clone())?;
+            }
+            default.applies = Some(applies);
+        }
+    }
+    default.wanted += 1;
+    Ok(())
+}

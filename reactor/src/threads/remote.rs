@@ -1,0 +1,130 @@
+//! The door between a reactor and all other threads.
+
+use std::cell::Cell;
+use std::error::Error;
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use crossbeam_channel::{Receiver, Sender};
+
+use crate::reactor::Reactor;
+
+type Call = Box<dyn FnOnce(&Reactor) + Send>;
+
+/// Reaches a reactor from any thread. Cheap to clone.
+///
+/// ```
+/// use deferred_reactor::{Failure, Reactor};
+///
+/// let reactor = Reactor::new()?;
+/// let remote = reactor.remote();
+/// std::thread::spawn(move || {
+///     remote.call_from_thread(|reactor| reactor.stop().expect("it is running"))
+/// });
+/// reactor.run()?;
+/// # Ok::<(), Failure>(())
+/// ```
+#[derive(Clone)]
+pub struct RemoteReactor {
+    calls: Sender<Call>,
+    bell: Arc<Bell>,
+}
+
+/// Wakes the loop, once for any number of calls.
+struct Bell {
+    waker: mio::Waker,
+    has_rung: AtomicBool,
+}
+
+impl RemoteReactor {
+    /// Runs `call` on the reactor's thread, soon (Twisted's `callFromThread`).
+    ///
+    /// Calls run in the order they were made. One made while the reactor does not run is kept for
+    /// when it does. Never blocks, however many there are.
+    ///
+    /// # Errors
+    ///
+    /// [`ReactorGoneError`] if the reactor has been dropped; the call is dropped too.
+    pub fn call_from_thread(
+        &self,
+        call: impl FnOnce(&Reactor) + Send + 'static,
+    ) -> Result<(), ReactorGoneError> {
+        self.calls
+            .send(Box::new(call))
+            .map_err(|_| ReactorGoneError)?;
+        if !self.bell.has_rung.swap(true, Ordering::AcqRel) {
+            // It fails only if the system is out of memory for a counter it has already.
+            if let Err(error) = self.bell.waker.wake() {
+                log::error!(target: "reactor", "cannot wake the reactor: {error}");
+            }
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for RemoteReactor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RemoteReactor").finish_non_exhaustive()
+    }
+}
+
+/// The reactor's side of the door.
+pub(crate) struct Door {
+    calls: Receiver<Call>,
+    remote: RemoteReactor,
+    /// Calls seen, and not yet made because a turn makes only those that had come before it.
+    left: Cell<usize>,
+}
+
+impl Door {
+    pub(crate) fn new(waker: mio::Waker) -> Self {
+        let (sender, calls) = crossbeam_channel::unbounded();
+        let bell = Arc::new(Bell {
+            waker,
+            has_rung: AtomicBool::new(false),
+        });
+        let remote = RemoteReactor {
+            calls: sender,
+            bell,
+        };
+        Self {
+            calls,
+            remote,
+            left: Cell::new(0),
+        }
+    }
+
+    pub(crate) fn remote(&self) -> RemoteReactor {
+        self.remote.clone()
+    }
+
+    /// Begins a turn: the calls that have come up to now can be taken.
+    pub(crate) fn open(&self) {
+        let bell = &self.remote.bell;
+        // Cleared before counting, so that a call that comes later rings again.
+        if bell.has_rung.load(Ordering::Relaxed) && bell.has_rung.swap(false, Ordering::AcqRel) {
+            self.left.set(self.calls.len());
+        }
+    }
+
+    /// The next call of this turn.
+    pub(crate) fn next(&self) -> Option<Call> {
+        let left = self.left.get().checked_sub(1)?;
+        self.left.set(left);
+        self.calls.try_recv().ok()
+    }
+}
+
+/// The reactor that a call was for does not exist any more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ReactorGoneError;
+
+impl fmt::Display for ReactorGoneError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the reactor has been dropped")
+    }
+}
+
+impl Error for ReactorGoneError {}

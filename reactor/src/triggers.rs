@@ -1,0 +1,158 @@
+//! What runs when the reactor starts and stops.
+//!
+//! An event has three phases. All triggers of *before* run first, and the Deferreds that they
+//! return are waited for, while the loop goes on; then those of *during*, then those of *after*;
+//! within a phase in the order in which they were added. Firing takes the triggers away.
+
+use std::cell::{Cell, RefCell};
+use std::error::Error;
+use std::fmt;
+use std::rc::Rc;
+
+use crate::deferred::{Deferred, Outcome, Resolver, maybe_deferred};
+
+/// When, within an event, a trigger runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Phase {
+    /// First; a Deferred that is returned holds up the other phases.
+    Before,
+    /// When the thing itself happens.
+    During,
+    /// When it has happened.
+    After,
+}
+
+/// What triggers are for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum SystemEvent {
+    /// The reactor begins to run.
+    Startup,
+    /// The reactor was stopped.
+    Shutdown,
+    /// An event of the program's own, fired with
+    /// [`fire_system_event`](crate::Reactor::fire_system_event).
+    Named(&'static str),
+}
+
+/// Names one trigger, to remove it with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TriggerId(u64);
+
+/// The trigger has run, was removed before, or belongs to another reactor.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct UnknownTriggerError;
+
+impl fmt::Display for UnknownTriggerError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("no such trigger: it has run, or was removed before")
+    }
+}
+
+impl Error for UnknownTriggerError {}
+
+type Function = Box<dyn FnOnce() -> Deferred<()>>;
+
+struct Trigger {
+    id: TriggerId,
+    event: SystemEvent,
+    phase: Phase,
+    function: Function,
+}
+
+/// The triggers of one reactor, in the order in which they were added.
+#[derive(Default)]
+pub(crate) struct Triggers {
+    waiting: RefCell<Vec<Trigger>>,
+    next_id: Cell<u64>,
+}
+
+impl Triggers {
+    pub(crate) fn add<R: Outcome<Value = ()>>(
+        &self,
+        phase: Phase,
+        event: SystemEvent,
+        function: impl FnOnce() -> R + 'static,
+    ) -> TriggerId {
+        let id = TriggerId(self.next_id.get());
+        self.next_id.set(id.0 + 1);
+        self.waiting.borrow_mut().push(Trigger {
+            id,
+            event,
+            phase,
+            function: Box::new(move || maybe_deferred(function)),
+        });
+        id
+    }
+
+    pub(crate) fn remove(&self, id: TriggerId) -> Result<(), UnknownTriggerError> {
+        let mut waiting = self.waiting.borrow_mut();
+        let index = waiting
+            .iter()
+            .position(|trigger| trigger.id == id)
+            .ok_or(UnknownTriggerError)?;
+        let removed = waiting.remove(index);
+        drop(waiting); // what it had captured may add triggers when it is dropped
+        drop(removed);
+        Ok(())
+    }
+
+    /// Takes the triggers of one phase.
+    fn take(&self, event: SystemEvent, phase: Phase) -> Vec<Function> {
+        let mut waiting = self.waiting.borrow_mut();
+        let all = std::mem::take(&mut *waiting);
+        let (taken, left): (Vec<_>, Vec<_>) = all
+            .into_iter()
+            .partition(|trigger| trigger.event == event && trigger.phase == phase);
+        *waiting = left;
+        taken.into_iter().map(|trigger| trigger.function).collect()
+    }
+
+    /// Runs the triggers of `event`, with `happen` at the beginning of *during*.
+    ///
+    /// The Deferred fires when all phases have run. It never fails.
+    pub(crate) fn fire(
+        self: &Rc<Self>,
+        event: SystemEvent,
+        happen: impl FnOnce() + 'static,
+    ) -> Deferred<()> {
+        let triggers = self.clone();
+        run_all(event, self.take(event, Phase::Before)).add_callback(move |()| {
+            happen();
+            for phase in [Phase::During, Phase::After] {
+                // Only *before* is waited for. What these phases leave pending goes on by itself.
+                drop(run_all(event, triggers.take(event, phase)));
+            }
+            Ok(())
+        })
+    }
+}
+
+/// Runs functions in order; fires when all their Deferreds have. Failures are logged.
+fn run_all(event: SystemEvent, functions: Vec<Function>) -> Deferred<()> {
+    let (done, resolver) = Deferred::pending();
+    let last = Rc::new(LastOut(Cell::new(Some(resolver))));
+    for function in functions {
+        let last = last.clone();
+        drop(function().add_both(move |result| {
+            if let Err(failure) = result {
+                log::error!(target: "reactor", "a trigger of {event:?} failed: {failure:#?}");
+            }
+            drop(last);
+            Ok(())
+        }));
+    }
+    done
+}
+
+/// Fires when the last of those who hold it lets go.
+struct LastOut(Cell<Option<Resolver<()>>>);
+
+impl Drop for LastOut {
+    fn drop(&mut self) {
+        if let Some(resolver) = self.0.take() {
+            let _ = resolver.callback(());
+        }
+    }
+}
