@@ -330,12 +330,8 @@ impl Reactor {
         address: impl ToSocketAddrs + fmt::Debug,
         factory: impl Factory,
     ) -> Result<Port, CannotListenError> {
-        crate::net::listen_tcp(&self.0, &address, Rc::new(factory)).map_err(|cause| {
-            CannotListenError {
-                address: format!("{address:?}").trim_matches('"').to_owned(),
-                cause,
-            }
-        })
+        crate::net::listen_tcp(&self.0, &address, Rc::new(factory))
+            .map_err(|cause| CannotListenError::new(address, cause))
     }
 
     pub(crate) fn core(&self) -> &Rc<Core> {

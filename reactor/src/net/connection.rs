@@ -25,6 +25,9 @@ use crate::time::TimeSource;
 /// How often one connection is read, or written, before the others have their turn.
 const CALLS_PER_TURN: usize = 16;
 
+/// More than this in the queue, and the protocol is told when it has gone.
+const BACKLOG_BYTES: usize = 64 * 1024;
+
 /// Output queues that drained connections have handed back.
 #[derive(Default)]
 #[allow(
@@ -86,7 +89,7 @@ struct Flags {
     write_is_closed: Cell<bool>,
     /// Close as soon as possible, whatever is unsent.
     is_aborting: Cell<bool>,
-    /// Something could not be sent at once, and the protocol waits to hear that it was.
+    /// Much was queued, or could not be sent at once: the protocol is told when it has gone.
     has_backlog: Cell<bool>,
 }
 
@@ -479,7 +482,11 @@ impl Transport {
             return None;
         }
         let mut output = connection.output.borrow_mut();
-        let written = write(output.get_or_insert_with(|| core.spares().take()));
+        let queue = output.get_or_insert_with(|| core.spares().take());
+        let written = write(queue);
+        if queue.len() > BACKLOG_BYTES {
+            connection.flags.has_backlog.set(true);
+        }
         drop(output);
         connection.want_attention(&core);
         Some(written)

@@ -25,6 +25,17 @@ pub struct ConnectionLost {
     pub cause: Option<io::Error>,
 }
 
+impl ConnectionLost {
+    /// The same error once more, for one more of those who are to be told.
+    pub fn again(&self) -> Self {
+        let cause = self.cause.as_ref().map(|cause| match cause.raw_os_error() {
+            Some(code) => io::Error::from_raw_os_error(code),
+            None => io::Error::new(cause.kind(), cause.to_string()),
+        });
+        Self { cause }
+    }
+}
+
 impl fmt::Display for ConnectionLost {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("the connection was lost")
@@ -58,6 +69,14 @@ pub struct CannotListenError {
     pub address: String,
     /// What the system said.
     pub cause: io::Error,
+}
+
+impl CannotListenError {
+    /// For whatever else opens ports. A text given as the address is shown without its quotes.
+    pub fn new(address: impl fmt::Debug, cause: io::Error) -> Self {
+        let address = format!("{address:?}").trim_matches('"').to_owned();
+        Self { address, cause }
+    }
 }
 
 impl fmt::Display for CannotListenError {

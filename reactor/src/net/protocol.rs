@@ -49,7 +49,8 @@ pub trait Protocol: 'static {
         transport.lose_connection();
     }
 
-    /// All that was written has been taken by the system, after it had not been for a while.
+    /// All that was written has been taken by the system, after more than 64 KiB had been queued,
+    /// or the system had not taken everything at once.
     ///
     /// Who writes much waits for this when [`buffered`](Transport::buffered) grows.
     fn write_drained(&mut self, transport: &Transport) {

@@ -1,0 +1,88 @@
+//! What is asked of a metric: three small traits.
+//!
+//! They are implemented for the types of the `prometheus` crate, its references and its `Arc`s. To
+//! use another metrics crate, implement them for a type of its own; each is one or two methods.
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use prometheus::core::{Atomic, GenericCounter, GenericGauge};
+use prometheus::{Gauge, Histogram};
+
+/// Takes durations: a histogram, usually.
+pub trait Observe {
+    /// Takes one duration.
+    fn observe_seconds(&self, seconds: f64);
+}
+
+/// Counts up: a counter.
+pub trait Increment {
+    /// Counts one more.
+    fn increment(&self);
+}
+
+/// Goes up and down: a gauge.
+pub trait UpDown {
+    /// One more.
+    fn inc(&self);
+    /// One less.
+    fn dec(&self);
+}
+
+impl Observe for Histogram {
+    fn observe_seconds(&self, seconds: f64) {
+        self.observe(seconds);
+    }
+}
+
+/// The last duration only; for what runs once in a while, such as a nightly job.
+impl Observe for Gauge {
+    fn observe_seconds(&self, seconds: f64) {
+        self.set(seconds);
+    }
+}
+
+impl<P: Atomic> Increment for GenericCounter<P> {
+    fn increment(&self) {
+        self.inc();
+    }
+}
+
+impl<P: Atomic> UpDown for GenericGauge<P> {
+    fn inc(&self) {
+        GenericGauge::inc(self);
+    }
+
+    fn dec(&self) {
+        GenericGauge::dec(self);
+    }
+}
+
+/// The traits for what points to a metric.
+macro_rules! through_pointers {
+    ($($pointer:ty),*) => {$(
+        impl<M: Observe + ?Sized> Observe for $pointer {
+            fn observe_seconds(&self, seconds: f64) {
+                (**self).observe_seconds(seconds);
+            }
+        }
+
+        impl<M: Increment + ?Sized> Increment for $pointer {
+            fn increment(&self) {
+                (**self).increment();
+            }
+        }
+
+        impl<M: UpDown + ?Sized> UpDown for $pointer {
+            fn inc(&self) {
+                UpDown::inc(&**self);
+            }
+
+            fn dec(&self) {
+                UpDown::dec(&**self);
+            }
+        }
+    )*};
+}
+
+through_pointers!(&M, Rc<M>, Arc<M>);

@@ -1,0 +1,215 @@
+//! Measuring Deferreds and functions: how long, how many failed, how many are on their way.
+//!
+//! Each of [`time`], [`count_exceptions`], [`count_exceptions_of`] and [`track_inprogress`] takes a
+//! metric and either a [`Deferred`](deferred_reactor::Deferred), which it hands back measured, or a
+//! function, which it calls at once; if that returns a Deferred, the measurement goes on until it
+//! ends. They nest:
+//!
+//! ```
+//! use prometheus::{Histogram, HistogramOpts, IntCounter, IntGauge};
+//! use prometheus_deferred::{Deferred, Failure, count_exceptions, time, track_inprogress};
+//!
+//! let seconds = Histogram::with_opts(HistogramOpts::new("fetch_duration_seconds", "Fetches."))?;
+//! let failures = IntCounter::new("fetch_failures_total", "Fetches that failed.")?;
+//! let running = IntGauge::new("fetches_in_progress", "Fetches on their way.")?;
+//!
+//! let (reply, resolver) = Deferred::<String>::pending(); // from the network, say
+//! let reply = time(&seconds, count_exceptions(&failures, track_inprogress(&running, reply)));
+//! assert_eq!(running.get(), 1);
+//!
+//! resolver.callback("pong".to_owned())?;
+//! assert_eq!(reply.result()?, "pong");
+//! assert_eq!((running.get(), seconds.get_sample_count(), failures.get()), (0, 1, 0));
+//! # Ok::<(), Failure>(())
+//! ```
+//!
+//! What they promise, whatever happens: a Deferred succeeds, fails, is cancelled or abandoned, a
+//! function returns an error or panics before it has a Deferred; after any of these, the gauge is
+//! back where it was, and the histogram has exactly one observation more. Values and errors pass
+//! through unchanged.
+
+mod ending;
+mod metrics;
+
+use std::error::Error;
+use std::time::Instant;
+
+pub use ending::{End, Ending};
+pub use metrics::{Increment, Observe, UpDown};
+
+/// Something that can be measured: a Deferred, or a function that returns an [`Ending`].
+pub trait Measured {
+    /// What is handed back: the Deferred, or what the function returned.
+    type Output;
+
+    /// Starts it, if it is a function, and calls `end` when it ends.
+    #[doc(hidden)]
+    fn measure(self, end: impl FnOnce(End<'_>) + 'static) -> Self::Output;
+}
+
+impl<T: 'static> Measured for deferred_reactor::Deferred<T> {
+    type Output = Self;
+
+    #[track_caller]
+    fn measure(self, end: impl FnOnce(End<'_>) + 'static) -> Self {
+        self.when_ended(end)
+    }
+}
+
+impl<F: FnOnce() -> R, R: Ending> Measured for F {
+    type Output = R;
+
+    #[track_caller]
+    fn measure(self, end: impl FnOnce(End<'_>) + 'static) -> R {
+        /// Says so when the function does not return.
+        struct Unwound<E: FnOnce(End<'_>)>(Option<E>);
+        impl<E: FnOnce(End<'_>)> Drop for Unwound<E> {
+            fn drop(&mut self) {
+                if let Some(end) = self.0.take() {
+                    end(End::Panic);
+                }
+            }
+        }
+        let mut unwound = Unwound(Some(end));
+        let outcome = self();
+        match unwound.0.take() {
+            Some(end) => outcome.when_ended(end),
+            None => outcome,
+        }
+    }
+}
+
+/// Measures how long a Deferred or a function takes, in seconds.
+///
+/// There is one observation, when it ends, however it ends. On a Deferred, the time is counted
+/// from this call, and what is added to it afterwards is not part of it; a function is timed from
+/// when it is called to when what it returned ends.
+///
+/// ```
+/// # use prometheus::{Histogram, HistogramOpts};
+/// # use prometheus_deferred::{Deferred, Failure, time};
+/// let seconds = Histogram::with_opts(HistogramOpts::new("sum_duration_seconds", "Sums."))?;
+/// let sum: u64 = time(&seconds, || (1..=1000).sum::<u64>());
+/// let later = time(&seconds, || Deferred::succeed(sum));
+/// assert_eq!(later.result()?, 500_500);
+/// assert_eq!(seconds.get_sample_count(), 2);
+/// # Ok::<(), Failure>(())
+/// ```
+#[track_caller]
+pub fn time<M, X>(metric: &M, measured: X) -> X::Output
+where
+    M: Observe + Clone + 'static,
+    X: Measured,
+{
+    let timer = Timer {
+        metric: metric.clone(),
+        start: Instant::now(),
+    };
+    measured.measure(move |_| drop(timer))
+}
+
+/// Observes when it is dropped: so also when the end of what it times can never come.
+struct Timer<M: Observe> {
+    metric: M,
+    start: Instant,
+}
+
+impl<M: Observe> Drop for Timer<M> {
+    fn drop(&mut self) {
+        self.metric
+            .observe_seconds(self.start.elapsed().as_secs_f64());
+    }
+}
+
+/// Counts when a Deferred or a function fails, whatever the error.
+///
+/// Cancelled and abandoned Deferreds have failed; so has a function that panics. The error itself
+/// passes on.
+///
+/// ```
+/// # use prometheus::IntCounter;
+/// # use prometheus_deferred::count_exceptions;
+/// let failures = IntCounter::new("parse_failures_total", "Texts that were no number.")?;
+/// let number = count_exceptions(&failures, || "seven".parse::<u32>());
+/// assert!(number.is_err());
+/// assert_eq!(failures.get(), 1);
+/// # Ok::<(), prometheus::Error>(())
+/// ```
+#[track_caller]
+pub fn count_exceptions<M, X>(metric: &M, measured: X) -> X::Output
+where
+    M: Increment + Clone + 'static,
+    X: Measured,
+{
+    let metric = metric.clone();
+    measured.measure(move |end| {
+        if end.is_error() {
+            metric.increment();
+        }
+    })
+}
+
+/// Counts when a Deferred or a function fails with an error of type `E`.
+///
+/// ```
+/// # use std::num::ParseIntError;
+/// # use prometheus::IntCounter;
+/// # use prometheus_deferred::{CancelledError, Deferred, count_exceptions_of};
+/// let cancelled = IntCounter::new("jobs_cancelled_total", "Jobs that were given up.")?;
+/// let (job, _resolver) = Deferred::<()>::pending();
+/// let job = count_exceptions_of::<CancelledError, _>(&cancelled, job);
+/// job.cancel();
+/// assert!(job.result().is_err());
+/// assert_eq!(cancelled.get(), 1);
+/// # Ok::<(), prometheus::Error>(())
+/// ```
+#[track_caller]
+pub fn count_exceptions_of<E, X>(
+    metric: &(impl Increment + Clone + 'static),
+    measured: X,
+) -> X::Output
+where
+    E: Error + 'static,
+    X: Measured,
+{
+    let metric = metric.clone();
+    measured.measure(move |end| {
+        if end.is::<E>() {
+            metric.increment();
+        }
+    })
+}
+
+/// Keeps count of how many are on their way: up by one now, and down again at the end.
+///
+/// ```
+/// # use prometheus::IntGauge;
+/// # use prometheus_deferred::{Deferred, track_inprogress};
+/// let running = IntGauge::new("jobs_in_progress", "Jobs on their way.")?;
+/// let (job, resolver) = Deferred::<()>::pending();
+/// let job = track_inprogress(&running, job);
+/// assert_eq!(running.get(), 1);
+/// drop(resolver); // nobody will ever finish it
+/// assert_eq!(running.get(), 0);
+/// # drop(job.add_errback(|_| Ok(())));
+/// # Ok::<(), prometheus::Error>(())
+/// ```
+#[track_caller]
+pub fn track_inprogress<M, X>(metric: &M, measured: X) -> X::Output
+where
+    M: UpDown + Clone + 'static,
+    X: Measured,
+{
+    metric.inc();
+    let entered = Entered(metric.clone());
+    measured.measure(move |_| drop(entered))
+}
+
+/// Takes the gauge back when it is dropped.
+struct Entered<M: UpDown>(M);
+
+impl<M: UpDown> Drop for Entered<M> {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}

@@ -1,0 +1,931 @@
+//! One HTTP connection: requests in, responses out, one at a time and in order.
+//!
+//! | phase      | what comes in                             | left when                              |
+//! |------------|-------------------------------------------|----------------------------------------|
+//! | head       | is looked at for the end of a head        | it is there: body, or answering        |
+//! | body       | is added to the body                      | it is complete: answering              |
+//! | answering  | is kept for later, up to a limit          | the response is complete: head, closing |
+//! | closing    | is thrown away                            | the connection is lost                 |
+//!
+//! The [`Channel`] is shared by the protocol, which the reactor calls, and the [`Request`], which
+//! its holder may finish at any time and from anywhere. So all its state is in cells, no borrow is
+//! held while anything of the user's runs, and a request that is finished from outside does not
+//! start the next one there: that is left to the reactor.
+//!
+//! Who answers is settled by [`Answer`]: while `render` runs, and while a Deferred that it returned
+//! is waited for, a dropped request comes back here; afterwards it is its holder's to finish.
+
+use std::cell::{Cell, OnceCell, RefCell};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::rc::Rc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use deferred_reactor::net::{
+    ConnectionAborted, ConnectionDone, ConnectionLost, Protocol, Transport,
+};
+use deferred_reactor::{Canceller, Deferred, DelayedCall, Failure, ReactorTime, Resolver};
+use http::{Method, StatusCode, header};
+
+use super::http1::chunked::Decoder;
+use super::http1::head::{Framing, Scan, Version};
+use super::request::{Exchange, Finished, is_utf8};
+use super::response::{ResponseHead, allow_value};
+use super::site::Shared;
+use super::{Rendered, Request, Resource, Response, pages};
+
+/// How much may wait to be sent before the next request of a pipeline is looked at.
+const OUTPUT_BYTES: usize = 256 * 1024;
+
+/// Empty lines tolerated before a request line (RFC 9112, 2.2).
+const EMPTY_LINES: usize = 4;
+
+/// How long a client that was refused may take to read why, before it is cut off.
+const LINGER: Duration = Duration::from_secs(5);
+
+/// How often a rendered resource may name another in its place.
+const HOPS: usize = 32;
+
+/// The reactor's end: hands everything to the channel.
+pub(super) struct HttpProtocol(Rc<Channel>);
+
+/// The state of one connection.
+pub(super) struct Channel {
+    shared: Rc<Shared>,
+    transport: OnceCell<Transport>,
+    phase: Cell<Phase>,
+    /// What came and could not be used yet; empty, and without memory, most of the time.
+    input: RefCell<Vec<u8>>,
+    scan: Cell<Scan>,
+    /// The request whose body is being received.
+    incoming: RefCell<Option<Incoming>>,
+    /// The response that is being made.
+    current: Cell<Current>,
+    answer: Cell<Answer>,
+    /// A request that was dropped while the answer is [`Answer::Ours`].
+    returned: RefCell<Option<Box<Exchange>>>,
+    waiting: Cell<Option<Canceller>>,
+    to_notify: RefCell<Vec<Resolver<()>>>,
+    deadline: RefCell<Option<DelayedCall>>,
+    /// What was left to send when the deadline was last looked at.
+    unsent: Cell<usize>,
+    /// Input is being used further up the stack.
+    is_consuming: Cell<bool>,
+    is_paused: Cell<bool>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    /// Nothing of the next request has come.
+    Idle,
+    Head,
+    Body,
+    Answering,
+    Closing,
+    /// The connection is lost.
+    Gone,
+}
+
+struct Incoming {
+    exchange: Box<Exchange>,
+    body: Vec<u8>,
+    left: Left,
+}
+
+/// What is left of a body.
+enum Left {
+    Length(u64),
+    Chunked(Decoder),
+}
+
+/// The response that is being made, apart from its fields.
+#[derive(Debug, Clone, Copy)]
+struct Current {
+    id: u64,
+    version: Version,
+    is_head: bool,
+    closes: bool,
+    sent: Sent,
+}
+
+/// How much of a response has gone out, and how its body ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Sent {
+    Nothing,
+    Chunked,
+    /// So many bytes are to come, by the `Content-Length` that was set.
+    Length(u64),
+    /// The body ends with the connection.
+    UntilClose,
+    /// There is no body, whatever is written: HEAD, 204, 304.
+    NoBody,
+}
+
+/// Who is to answer the current request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Answer {
+    /// `render` runs, or its Deferred is waited for.
+    Ours,
+    /// Whoever holds the request.
+    TheHolders,
+}
+
+impl HttpProtocol {
+    pub(super) fn new(shared: Rc<Shared>) -> Self {
+        Self(Rc::new(Channel {
+            shared,
+            transport: OnceCell::new(),
+            phase: Cell::new(Phase::Idle),
+            input: RefCell::new(Vec::new()),
+            scan: Cell::new(Scan::default()),
+            incoming: RefCell::new(None),
+            current: Cell::new(Current::NONE),
+            answer: Cell::new(Answer::Ours),
+            returned: RefCell::new(None),
+            waiting: Cell::new(None),
+            to_notify: RefCell::new(Vec::new()),
+            deadline: RefCell::new(None),
+            unsent: Cell::new(0),
+            is_consuming: Cell::new(false),
+            is_paused: Cell::new(false),
+        }))
+    }
+}
+
+impl Protocol for HttpProtocol {
+    fn connection_made(&mut self, transport: &Transport) -> Result<(), Failure> {
+        let _ = self.0.transport.set(transport.clone());
+        self.0.expect_within(self.0.shared.limits.keep_alive);
+        Ok(())
+    }
+
+    fn data_received(&mut self, _: &Transport, data: &[u8]) -> Result<(), Failure> {
+        self.0.receive(data);
+        Ok(())
+    }
+
+    fn read_connection_lost(&mut self, transport: &Transport) {
+        // Nobody can be told apart from a client that has gone; Twisted does the same.
+        transport.lose_connection();
+    }
+
+    fn write_drained(&mut self, _: &Transport) {
+        self.0.go_on();
+    }
+
+    fn connection_lost(&mut self, reason: &Failure) {
+        self.0.lost(reason);
+    }
+}
+
+impl Current {
+    const NONE: Self = Self {
+        id: 0,
+        version: Version::Http11,
+        is_head: false,
+        closes: true,
+        sent: Sent::Nothing,
+    };
+}
+
+/// Receiving.
+impl Channel {
+    /// Takes what has come from the client.
+    fn receive(self: &Rc<Self>, data: &[u8]) {
+        match self.phase.get() {
+            Phase::Closing | Phase::Gone => {}
+            Phase::Answering => self.keep(data),
+            Phase::Idle | Phase::Head | Phase::Body => {
+                let mut input = self.input.take();
+                if input.is_empty() {
+                    let used = self.consume(data);
+                    self.keep(&data[used..]);
+                } else {
+                    input.extend_from_slice(data);
+                    let used = self.consume(&input);
+                    input.drain(..used);
+                    self.input.replace(input);
+                    self.trim_input();
+                }
+            }
+        }
+    }
+
+    /// Looks again at what was kept, once there is room for an answer.
+    fn go_on(self: &Rc<Self>) {
+        if self.is_consuming.get() {
+            return;
+        }
+        self.receive(&[]);
+        let is_full = self.input.borrow().len() >= self.shared.limits.read_ahead_bytes;
+        if !is_full && self.is_paused.replace(false) {
+            self.transport().resume_producing();
+        }
+    }
+
+    /// Keeps what cannot be used yet, and pauses the client when it is much.
+    fn keep(&self, data: &[u8]) {
+        let mut input = self.input.borrow_mut();
+        input.extend_from_slice(data);
+        if self.phase.get() == Phase::Answering
+            && input.len() >= self.shared.limits.read_ahead_bytes
+            && !self.is_paused.replace(true)
+        {
+            self.transport().pause_producing();
+        }
+    }
+
+    /// A quiet connection owns no buffer.
+    fn trim_input(&self) {
+        let mut input = self.input.borrow_mut();
+        if input.is_empty() {
+            *input = Vec::new();
+        }
+    }
+
+    /// Uses as much as can be used; how much that was.
+    fn consume(self: &Rc<Self>, data: &[u8]) -> usize {
+        self.is_consuming.set(true);
+        let mut used = 0;
+        loop {
+            let rest = &data[used..];
+            let step = match self.phase.get() {
+                Phase::Idle | Phase::Head if self.transport().buffered() > OUTPUT_BYTES => 0,
+                Phase::Idle | Phase::Head => self.consume_head(rest),
+                Phase::Body => self.consume_body(rest),
+                Phase::Answering => 0,
+                Phase::Closing | Phase::Gone => rest.len(),
+            };
+            used += step;
+            if step == 0 {
+                break;
+            }
+        }
+        self.is_consuming.set(false);
+        used
+    }
+
+    /// Uses a whole head, or nothing.
+    fn consume_head(self: &Rc<Self>, data: &[u8]) -> usize {
+        let limits = &self.shared.limits;
+        let Some(skipped) = skip_empty_lines(data) else {
+            return self.refuse(
+                StatusCode::BAD_REQUEST,
+                "nothing but empty lines came",
+                data,
+            );
+        };
+        let rest = &data[skipped..];
+        if rest.is_empty() || rest == b"\r" {
+            return skipped;
+        }
+        let is_new = self.phase.replace(Phase::Head) == Phase::Idle;
+        let mut scan = if is_new {
+            Scan::default()
+        } else {
+            self.scan.get()
+        };
+        let found = scan.find_end(rest, &limits.head);
+        self.scan.set(scan);
+        let length = match found {
+            Ok(Some(length)) => length,
+            Ok(None) => {
+                if is_new {
+                    // From the first byte on: later ones do not renew it.
+                    self.expect_within(limits.header_timeout);
+                }
+                return skipped;
+            }
+            Err(error) => return self.refuse(error.status(), &error.to_string(), data),
+        };
+        let mut exchange = self.shared.take_exchange();
+        if let Err(error) = exchange.head.read(&rest[..length], &limits.head) {
+            self.shared.put_exchange(exchange);
+            return self.refuse(error.status(), &error.to_string(), data);
+        }
+        self.begin(exchange);
+        skipped + length
+    }
+
+    /// A head is complete: receives the body, or answers.
+    fn begin(self: &Rc<Self>, exchange: Box<Exchange>) {
+        let limits = &self.shared.limits;
+        if !is_utf8(exchange.head.path()) {
+            self.refuse(StatusCode::BAD_REQUEST, "the path is not UTF-8", &[]);
+            return self.shared.put_exchange(exchange);
+        }
+        let left = match exchange.head.framing {
+            Framing::None => return self.dispatch(exchange),
+            Framing::Length(length) if length > limits.body_bytes as u64 => {
+                let message = format!(
+                    "the request body is larger than {} bytes",
+                    limits.body_bytes
+                );
+                self.refuse(StatusCode::PAYLOAD_TOO_LARGE, &message, &[]);
+                return self.shared.put_exchange(exchange);
+            }
+            Framing::Length(length) => Left::Length(length),
+            Framing::Chunked => Left::Chunked(Decoder::new()),
+        };
+        if exchange.head.expects_continue {
+            self.transport().write(b"HTTP/1.1 100 Continue\r\n\r\n");
+        }
+        self.phase.set(Phase::Body);
+        self.expect_within(limits.body_timeout);
+        self.incoming.replace(Some(Incoming {
+            exchange,
+            body: Vec::new(),
+            left,
+        }));
+    }
+
+    /// Uses what belongs to the body.
+    fn consume_body(self: &Rc<Self>, data: &[u8]) -> usize {
+        let Some(mut incoming) = self.incoming.take() else {
+            return 0;
+        };
+        let (used, is_complete) = match &mut incoming.left {
+            Left::Length(left) => {
+                let used = usize::try_from(*left).map_or(data.len(), |left| left.min(data.len()));
+                incoming.body.extend_from_slice(&data[..used]);
+                *left -= used as u64;
+                (used, *left == 0)
+            }
+            Left::Chunked(decoder) => {
+                let limit = self.shared.limits.body_bytes;
+                match decoder.decode(data, &mut incoming.body, limit) {
+                    Ok(used) => (used, decoder.is_done()),
+                    Err(error) => {
+                        self.shared.put_exchange(incoming.exchange);
+                        return self.refuse(error.status(), &error.to_string(), data);
+                    }
+                }
+            }
+        };
+        if is_complete {
+            let mut exchange = incoming.exchange;
+            exchange.body = Bytes::from(incoming.body);
+            self.dispatch(exchange);
+        } else {
+            self.incoming.replace(Some(incoming));
+        }
+        used
+    }
+
+    /// Answers what cannot be understood, and ends the connection. Uses up all of `data`.
+    ///
+    /// The client may be sending still. Closing at once would reset the connection, and with it
+    /// the answer on its way (RFC 9112, 9.6); so only our side is closed, and what comes is thrown
+    /// away for a while.
+    fn refuse(self: &Rc<Self>, status: StatusCode, message: &str, data: &[u8]) -> usize {
+        log::debug!(target: "web", "refused with {status}: {message}");
+        let page = pages::page(status, message);
+        self.current.set(Current {
+            closes: true,
+            ..Current::NONE
+        });
+        self.write_whole(&page.head, &page.body);
+        self.phase.set(Phase::Closing);
+        self.transport().lose_write_connection();
+        self.expect_within(Some(LINGER));
+        data.len()
+    }
+}
+
+/// Time.
+impl Channel {
+    /// Gives the phase at hand so long, from now; `None` is for ever.
+    fn expect_within(self: &Rc<Self>, time: Option<Duration>) {
+        self.unsent.set(self.transport().buffered());
+        let mut deadline = self.deadline.borrow_mut();
+        match (time, &*deadline) {
+            (Some(time), Some(call)) if call.reset(time).is_ok() => {}
+            (Some(time), _) => {
+                let channel = Rc::downgrade(self);
+                *deadline = self.transport().time_source().map(|clock| {
+                    clock.call_later(time, move || {
+                        if let Some(channel) = channel.upgrade() {
+                            channel.expired();
+                        }
+                    })
+                });
+            }
+            (None, _) => {
+                if let Some(call) = deadline.take() {
+                    // It may have been made: this is called from it as well.
+                    let _ = call.cancel();
+                }
+            }
+        }
+    }
+
+    /// The time for the phase at hand is over.
+    fn expired(self: &Rc<Self>) {
+        let limits = &self.shared.limits;
+        let unsent = self.transport().buffered();
+        let is_reading_still = unsent > 0 && unsent < self.unsent.get();
+        match self.phase.get() {
+            // A request that is being handled takes as long as it takes.
+            Phase::Answering | Phase::Gone => {}
+            Phase::Idle if is_reading_still => self.expect_within(limits.keep_alive),
+            Phase::Idle => {
+                self.phase.set(Phase::Closing);
+                self.transport().lose_connection();
+                self.expect_within(Some(limits.abort_timeout));
+            }
+            Phase::Head | Phase::Body => {
+                if let Some(incoming) = self.incoming.take() {
+                    self.shared.put_exchange(incoming.exchange);
+                }
+                self.refuse(
+                    StatusCode::REQUEST_TIMEOUT,
+                    "the request took too long to come",
+                    &[],
+                );
+            }
+            Phase::Closing if is_reading_still => self.expect_within(Some(limits.abort_timeout)),
+            Phase::Closing => self.transport().abort_connection(),
+        }
+    }
+}
+
+/// Answering.
+impl Channel {
+    /// Renders a complete request.
+    fn dispatch(self: &Rc<Self>, mut exchange: Box<Exchange>) {
+        let id = self.shared.next_id.get();
+        self.shared.next_id.set(id + 1);
+        exchange.id = id;
+        let head = &exchange.head;
+        self.current.set(Current {
+            id,
+            version: head.version,
+            is_head: head.method == Method::HEAD,
+            closes: head.closes,
+            sent: Sent::Nothing,
+        });
+        self.phase.set(Phase::Answering);
+        self.answer.set(Answer::Ours);
+        let is_for_server = head.target() == "*" || head.method == Method::CONNECT;
+        let request = Request::new(exchange, self.clone());
+        let rendered = if is_for_server {
+            Ok(answer_for_server(request))
+        } else {
+            self.render(self.shared.root.clone(), request)
+        };
+        self.settle(id, rendered);
+    }
+
+    /// Walks down from `start` and renders what is found there. A panic becomes a failure.
+    fn render(
+        self: &Rc<Self>,
+        start: Rc<dyn Resource>,
+        request: Request,
+    ) -> Result<Rendered, Failure> {
+        // Unwind safety: the request comes back through its drop, and what a resource shares with
+        // others is its own to mind.
+        catch_unwind(AssertUnwindSafe(|| {
+            let Some(resource) = Shared::find(start, &request) else {
+                return pages::not_found().render(request);
+            };
+            match resource.render(request) {
+                Rendered::NotAllowed => self.not_allowed(&*resource),
+                rendered => rendered,
+            }
+        }))
+        .map_err(Failure::from_panic)
+    }
+
+    /// The page for a method that a resource does not have (RFC 9110, 15.5.6).
+    fn not_allowed(&self, resource: &dyn Resource) -> Rendered {
+        let mut methods = resource.allowed_methods();
+        let returned = self.returned.borrow();
+        let Some(exchange) = &*returned else {
+            return Failure::message("a resource refused the method of a request and kept it")
+                .into();
+        };
+        let (method, target) = (&exchange.head.method, exchange.head.target());
+        // It just said that it does not have this one.
+        methods.retain(|known| known != method);
+        let message = format!(
+            "{target} does not take {method}, but {}.",
+            allow_value(&methods)
+        );
+        pages::page(StatusCode::METHOD_NOT_ALLOWED, &message)
+            .with_allow(&methods)
+            .into()
+    }
+
+    /// Does what `render` returned asks for.
+    fn settle(self: &Rc<Self>, id: u64, rendered: Result<Rendered, Failure>) {
+        let mut rendered = rendered;
+        for _ in 0..HOPS {
+            if !self.is_current(id) {
+                return; // finished before `render` returned, or the client has gone
+            }
+            match rendered {
+                Err(failure) | Ok(Rendered::Failed(failure)) => return self.fail(&failure),
+                Ok(Rendered::Response(response)) => {
+                    let exchange = self.reclaim(id);
+                    self.respond(exchange, response);
+                    return;
+                }
+                Ok(Rendered::NotAllowed) => {
+                    return self.fail(&Failure::message("NotAllowed has no resource to ask"));
+                }
+                Ok(Rendered::NotDoneYet) => {
+                    self.answer.set(Answer::TheHolders);
+                    if let Some(exchange) = self.returned.take() {
+                        self.abandoned(exchange);
+                    }
+                    return;
+                }
+                Ok(Rendered::Deferred(deferred)) => {
+                    return self.wait_for(id, deferred.map(Rendered::Response));
+                }
+                Ok(Rendered::DeferredResource(deferred)) => {
+                    return self.wait_for(id, deferred.map(Rendered::Resource));
+                }
+                Ok(Rendered::Resource(resource)) => {
+                    let request = Request::new(self.reclaim(id), self.clone());
+                    rendered = self.render(resource, request);
+                }
+            }
+        }
+        self.fail(&Failure::message("resources name each other in a circle"));
+    }
+
+    fn wait_for(self: &Rc<Self>, id: u64, deferred: Deferred<Rendered>) {
+        self.waiting.set(Some(deferred.canceller()));
+        let channel = self.clone();
+        drop(deferred.add_both(move |result| {
+            channel.waiting.take();
+            if channel.is_current(id) {
+                channel.settle(id, result);
+            } else if let Err(failure) = result
+                && !failure.is::<deferred_reactor::CancelledError>()
+            {
+                log::error!(target: "web", "failed after the client had gone: {failure:#?}");
+            }
+            Ok(())
+        }));
+    }
+
+    /// The request that was dropped by `render`; a bare one if it is held somewhere.
+    fn reclaim(&self, id: u64) -> Box<Exchange> {
+        self.returned.take().unwrap_or_else(|| {
+            let mut exchange = self.shared.take_exchange();
+            exchange.id = id;
+            exchange
+        })
+    }
+
+    /// A [`Request`] was dropped unfinished.
+    pub(super) fn dropped(self: &Rc<Self>, exchange: Box<Exchange>) {
+        if !self.is_current(exchange.id) {
+            return self.shared.put_exchange(exchange);
+        }
+        match self.answer.get() {
+            Answer::Ours => {
+                self.returned.replace(Some(exchange));
+            }
+            Answer::TheHolders => self.abandoned(exchange),
+        }
+    }
+
+    fn abandoned(self: &Rc<Self>, exchange: Box<Exchange>) {
+        let (method, target) = (&exchange.head.method, exchange.head.target());
+        let failure = Failure::message(format!(
+            "the request {method} {target} was dropped without being finished"
+        ));
+        self.returned.replace(Some(exchange));
+        self.fail(&failure);
+    }
+
+    /// Answers the current request with a page that says it failed, or cuts it off if it is too
+    /// late for that.
+    fn fail(self: &Rc<Self>, failure: &Failure) {
+        log::error!(target: "web", "a request failed: {failure:#?}");
+        let current = self.current.get();
+        let mut exchange = self.reclaim(current.id);
+        if current.sent != Sent::Nothing {
+            self.shared.put_exchange(exchange);
+            return self.transport().abort_connection();
+        }
+        exchange.response.clear();
+        let text;
+        let message = if self.shared.displays_tracebacks {
+            text = format!("{failure:#?}");
+            &text
+        } else {
+            "Sorry, this went wrong on our side."
+        };
+        self.respond(
+            exchange,
+            pages::page(StatusCode::INTERNAL_SERVER_ERROR, message),
+        );
+    }
+
+    /// Whether this is the request that is being answered.
+    pub(super) fn is_current(&self, id: u64) -> bool {
+        self.phase.get() == Phase::Answering && self.current.get().id == id
+    }
+
+    pub(super) fn notify_finish(&self, id: u64) -> Deferred<()> {
+        if !self.is_current(id) {
+            return Deferred::fail(super::ClientGoneError);
+        }
+        let (deferred, resolver) = Deferred::pending();
+        self.to_notify.borrow_mut().push(resolver);
+        deferred
+    }
+
+    /// The connection is gone, and with it the request that was being answered.
+    fn lost(&self, reason: &Failure) {
+        self.phase.set(Phase::Gone);
+        if let Some(call) = self.deadline.take() {
+            let _ = call.cancel();
+        }
+        self.incoming.take();
+        self.input.take();
+        if let Some(exchange) = self.returned.take() {
+            self.shared.put_exchange(exchange);
+        }
+        if let Some(canceller) = self.waiting.take() {
+            canceller.cancel();
+        }
+        for resolver in self.to_notify.take() {
+            let _ = resolver.errback(same_reason(reason));
+        }
+    }
+
+    pub(super) fn transport(&self) -> &Transport {
+        self.transport
+            .get()
+            .expect("a connection is made before anything happens on it")
+    }
+}
+
+/// Sending.
+impl Channel {
+    /// Writes a part of a body; the first one sends the head.
+    pub(super) fn write(&self, exchange: &mut Exchange, data: &[u8]) {
+        if !self.is_current(exchange.id) || data.is_empty() {
+            return;
+        }
+        if self.current.get().sent == Sent::Nothing {
+            self.write_head(&exchange.response, None);
+            // What follows comes in small pieces, which should not wait for one another.
+            self.transport().set_tcp_no_delay(true);
+        }
+        let mut current = self.current.get();
+        match &mut current.sent {
+            Sent::Nothing | Sent::NoBody => {}
+            Sent::UntilClose => self.transport().write(data),
+            Sent::Chunked => self.transport().write_with(|out| {
+                let mut size = [0; 16];
+                out.extend_from_slice(hexadecimal(data.len(), &mut size));
+                out.extend_from_slice(b"\r\n");
+                out.extend_from_slice(data);
+                out.extend_from_slice(b"\r\n");
+            }),
+            Sent::Length(left) => {
+                let room = usize::try_from(*left).unwrap_or(usize::MAX);
+                if data.len() > room {
+                    log::error!(
+                        target: "web",
+                        "{} {}: {} bytes more than its content-length were not sent",
+                        exchange.head.method,
+                        exchange.head.target(),
+                        data.len() - room
+                    );
+                }
+                let data = &data[..data.len().min(room)];
+                *left -= data.len() as u64;
+                self.transport().write(data);
+            }
+        }
+        self.current.set(current);
+    }
+
+    /// Completes a response that was written in parts, or not at all.
+    pub(super) fn finish(self: &Rc<Self>, exchange: Box<Exchange>) -> Finished {
+        if !self.is_current(exchange.id) {
+            self.shared.put_exchange(exchange);
+            return Finished(false);
+        }
+        match self.current.get().sent {
+            Sent::Nothing => self.write_whole(&exchange.response, &Bytes::new()),
+            Sent::Chunked => self.transport().write(b"0\r\n\r\n"),
+            Sent::Length(left) if left > 0 => {
+                log::error!(
+                    target: "web",
+                    "{} {}: finished {left} bytes short of its content-length",
+                    exchange.head.method,
+                    exchange.head.target()
+                );
+                // Only a broken connection tells the client that this is not all.
+                self.transport().abort_connection();
+            }
+            Sent::Length(_) | Sent::UntilClose | Sent::NoBody => {}
+        }
+        self.complete(exchange);
+        Finished(true)
+    }
+
+    /// Answers with a whole response.
+    pub(super) fn respond(
+        self: &Rc<Self>,
+        mut exchange: Box<Exchange>,
+        response: Response,
+    ) -> Finished {
+        if !self.is_current(exchange.id) {
+            self.shared.put_exchange(exchange);
+            return Finished(false);
+        }
+        if self.current.get().sent != Sent::Nothing {
+            self.write(&mut exchange, &response.body);
+            return self.finish(exchange);
+        }
+        exchange.response.merge(response.head);
+        self.write_whole(&exchange.response, &response.body);
+        self.complete(exchange);
+        Finished(true)
+    }
+
+    /// The response is complete: the next request may come.
+    fn complete(self: &Rc<Self>, exchange: Box<Exchange>) {
+        self.shared.put_exchange(exchange);
+        if self.current.get().closes {
+            self.phase.set(Phase::Closing);
+            self.transport().lose_connection();
+            self.expect_within(Some(self.shared.limits.abort_timeout));
+        } else {
+            self.phase.set(Phase::Idle);
+            self.expect_within(self.shared.limits.keep_alive);
+            // Not from here: whoever finishes a request does not expect to handle the next one.
+            if !self.is_consuming.get()
+                && !self.input.borrow().is_empty()
+                && let Some(clock) = self.transport().time_source()
+            {
+                let channel = self.clone();
+                clock.call_later(Duration::ZERO, move || channel.go_on());
+            }
+        }
+        for resolver in self.to_notify.take() {
+            let _ = resolver.callback(());
+        }
+    }
+
+    /// Sends a head and, where there may be one, a body.
+    fn write_whole(&self, head: &ResponseHead, body: &Bytes) {
+        self.write_head(head, Some(body.len()));
+        if self.current.get().sent != Sent::NoBody {
+            self.transport().write_bytes(body.clone());
+        }
+    }
+
+    /// Sends a head. `length` is that of a body that is known as a whole.
+    fn write_head(&self, head: &ResponseHead, length: Option<usize>) {
+        let mut current = self.current.get();
+        let has_no_body = matches!(
+            head.status,
+            StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED
+        );
+        let declared = head
+            .get(&header::CONTENT_LENGTH)
+            .and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
+        let closing = head.get(&header::CONNECTION);
+        current.closes |=
+            closing.is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"close"));
+        // For HEAD, a resource may know the length of a body that it did not make.
+        let length = match (length, declared) {
+            (Some(0), Some(declared)) if current.is_head => Some(declared),
+            (Some(length), _) => Some(length as u64),
+            (None, declared) => declared,
+        };
+        current.sent = match length {
+            _ if has_no_body => Sent::NoBody,
+            Some(length) => Sent::Length(length),
+            None if current.version == Version::Http11 => Sent::Chunked,
+            None => {
+                current.closes = true;
+                Sent::UntilClose
+            }
+        };
+        self.transport().write_with(|out| {
+            write_status_line(out, head.status);
+            self.shared.write_date(out);
+            let mut has_type = has_no_body || length == Some(0);
+            for (name, value) in head.fields() {
+                match *name {
+                    // Ours to say.
+                    header::CONTENT_LENGTH
+                    | header::TRANSFER_ENCODING
+                    | header::CONNECTION
+                    | header::DATE => continue,
+                    header::CONTENT_TYPE => has_type = true,
+                    _ => {}
+                }
+                write_field(out, name.as_str(), value.as_bytes());
+            }
+            if !has_type {
+                out.extend_from_slice(b"Content-Type: text/html\r\n");
+            }
+            match current.sent {
+                Sent::Length(length) => {
+                    out.extend_from_slice(b"Content-Length: ");
+                    out.extend_from_slice(itoa::Buffer::new().format(length).as_bytes());
+                    out.extend_from_slice(b"\r\n");
+                }
+                Sent::Chunked => out.extend_from_slice(b"Transfer-Encoding: chunked\r\n"),
+                Sent::Nothing | Sent::UntilClose | Sent::NoBody => {}
+            }
+            if current.closes {
+                out.extend_from_slice(b"Connection: close\r\n");
+            }
+            out.extend_from_slice(b"\r\n");
+        });
+        if current.is_head {
+            current.sent = Sent::NoBody;
+        }
+        self.current.set(current);
+    }
+}
+
+/// Answers what is asked of the server itself: `OPTIONS *`, and nothing else.
+fn answer_for_server(request: Request) -> Rendered {
+    if *request.method() == Method::OPTIONS {
+        return ().into();
+    }
+    let message = format!("The server as a whole does not take {}.", request.method());
+    pages::page(StatusCode::METHOD_NOT_ALLOWED, &message)
+        .with_allow(&[Method::OPTIONS])
+        .into()
+}
+
+/// How many bytes of empty lines come first; `None` if there are too many lines.
+fn skip_empty_lines(data: &[u8]) -> Option<usize> {
+    let lines = data.chunks(2).take_while(|line| line == b"\r\n").count();
+    (lines <= EMPTY_LINES).then_some(2 * lines)
+}
+
+fn write_status_line(out: &mut Vec<u8>, status: StatusCode) {
+    if status == StatusCode::OK {
+        return out.extend_from_slice(b"HTTP/1.1 200 OK\r\n");
+    }
+    out.extend_from_slice(b"HTTP/1.1 ");
+    out.extend_from_slice(status.as_str().as_bytes());
+    out.push(b' ');
+    let reason = status.canonical_reason().unwrap_or("Unknown Status");
+    out.extend_from_slice(reason.as_bytes());
+    out.extend_from_slice(b"\r\n");
+}
+
+/// Writes a field with its name in the usual capitals, which some clients still look for.
+fn write_field(out: &mut Vec<u8>, name: &str, value: &[u8]) {
+    match name {
+        "etag" => out.extend_from_slice(b"ETag"),
+        "www-authenticate" => out.extend_from_slice(b"WWW-Authenticate"),
+        _ => {
+            let mut starts = true;
+            out.extend(name.bytes().map(|byte| {
+                let starts_here = std::mem::replace(&mut starts, byte == b'-');
+                if starts_here {
+                    byte.to_ascii_uppercase()
+                } else {
+                    byte
+                }
+            }));
+        }
+    }
+    out.extend_from_slice(b": ");
+    out.extend_from_slice(value);
+    out.extend_from_slice(b"\r\n");
+}
+
+fn hexadecimal(number: usize, buffer: &mut [u8; 16]) -> &[u8] {
+    let mut at = buffer.len();
+    let mut left = number;
+    loop {
+        at -= 1;
+        buffer[at] = b"0123456789abcdef"[left % 16];
+        left /= 16;
+        if left == 0 {
+            return &buffer[at..];
+        }
+    }
+}
+
+/// The reason that a connection was lost, once more: each of those who wait for it gets its own.
+fn same_reason(reason: &Failure) -> Failure {
+    if reason.is::<ConnectionDone>() {
+        ConnectionDone::default().into()
+    } else if reason.is::<ConnectionAborted>() {
+        ConnectionAborted::default().into()
+    } else if let Some(lost) = reason.check::<ConnectionLost>() {
+        lost.again().into()
+    } else {
+        Failure::message(reason.to_string())
+    }
+}

@@ -1,0 +1,654 @@
+//! Request heads: the request line and the header fields (RFC 9112, sections 2 to 5).
+//!
+//! Reading a head takes two steps. [`find_end`] looks for the empty line, from where the last look
+//! ended, and refuses line ends that are not CR LF; so a head that comes a byte at a time is
+//! parsed once. [`Head::read`] then copies the bytes, lets `httparse` cut them into fields, and
+//! decides what the fields mean for the connection: where the body ends, and whether another
+//! request may follow. Whatever two readers could understand differently is refused.
+
+use std::error::Error;
+use std::fmt;
+use std::mem::MaybeUninit;
+use std::ops::Range;
+
+use http::{Method, StatusCode};
+use memchr::memchr;
+
+/// What a client may send in one head.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct HeadLimits {
+    /// Request line and fields together.
+    pub(crate) bytes: usize,
+    /// The request line alone.
+    pub(crate) line_bytes: usize,
+    pub(crate) fields: usize,
+}
+
+/// Where the empty line ends, and how far the bytes have been looked at.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Scan {
+    /// The start of the line that is not complete yet.
+    line: usize,
+}
+
+impl Scan {
+    /// The length of the head, empty line included, once it is all there.
+    ///
+    /// `data` begins where the head does, and has only grown since the last call.
+    pub(crate) fn find_end(
+        &mut self,
+        data: &[u8],
+        limits: &HeadLimits,
+    ) -> Result<Option<usize>, HeadError> {
+        while let Some(length) = memchr(b'\n', &data[self.line..]) {
+            let end = self.line + length;
+            if end == self.line || data[end - 1] != b'\r' {
+                return Err(HeadError::BareLineFeed);
+            }
+            if self.line == 0 && end > limits.line_bytes {
+                return Err(HeadError::LineTooLong {
+                    limit: limits.line_bytes,
+                });
+            }
+            if end + 1 > limits.bytes {
+                return Err(HeadError::TooLong {
+                    limit: limits.bytes,
+                });
+            }
+            let is_empty = end - self.line == 1;
+            self.line = end + 1;
+            if is_empty {
+                return Ok(Some(end + 1));
+            }
+        }
+        if self.line == 0 && data.len() > limits.line_bytes {
+            return Err(HeadError::LineTooLong {
+                limit: limits.line_bytes,
+            });
+        }
+        if data.len() > limits.bytes {
+            return Err(HeadError::TooLong {
+                limit: limits.bytes,
+            });
+        }
+        Ok(None)
+    }
+}
+
+/// One request head: its bytes, and where in them things are.
+#[derive(Debug)]
+pub(crate) struct Head {
+    bytes: Vec<u8>,
+    fields: Vec<Field>,
+    target: Range<usize>,
+    pub(crate) method: Method,
+    pub(crate) version: Version,
+    pub(crate) framing: Framing,
+    /// The client wants no further request on this connection, or cannot have one.
+    pub(crate) closes: bool,
+    /// The client waits for `100 Continue` before it sends the body.
+    pub(crate) expects_continue: bool,
+}
+
+#[derive(Debug, Clone)]
+struct Field {
+    name: Range<usize>,
+    value: Range<usize>,
+}
+
+/// The versions of HTTP that are spoken here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Version {
+    Http10,
+    Http11,
+}
+
+/// Where the body ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Framing {
+    /// No body.
+    None,
+    Length(u64),
+    Chunked,
+}
+
+impl Default for Head {
+    fn default() -> Self {
+        Self {
+            bytes: Vec::new(),
+            fields: Vec::new(),
+            target: 0..0,
+            method: Method::GET,
+            version: Version::Http11,
+            framing: Framing::None,
+            closes: false,
+            expects_continue: false,
+        }
+    }
+}
+
+impl Head {
+    /// Reads a complete head, as [`Scan::find_end`] has found it, over what was here before.
+    pub(crate) fn read(&mut self, head: &[u8], limits: &HeadLimits) -> Result<(), HeadError> {
+        self.fields.clear();
+        let mut bytes = std::mem::take(&mut self.bytes);
+        bytes.clear();
+        bytes.extend_from_slice(head);
+        // Few heads have more fields than this, and preparing room for 500 costs time.
+        let mut few = [const { MaybeUninit::uninit() }; 32];
+        let outcome = match self.cut(&bytes, &mut few) {
+            Err(HeadError::TooManyFields { .. }) => {
+                let mut many = vec![MaybeUninit::uninit(); limits.fields];
+                self.cut(&bytes, &mut many)
+            }
+            outcome => outcome,
+        };
+        self.bytes = bytes;
+        outcome?;
+        if self.fields.len() > limits.fields {
+            return Err(HeadError::TooManyFields {
+                limit: limits.fields,
+            });
+        }
+        self.check_target()?;
+        self.understand()
+    }
+
+    /// Finds the fields.
+    fn cut<'b>(
+        &mut self,
+        bytes: &'b [u8],
+        room: &mut [MaybeUninit<httparse::Header<'b>>],
+    ) -> Result<(), HeadError> {
+        let limit = room.len();
+        let mut request = httparse::Request::new(&mut []);
+        match request.parse_with_uninit_headers(bytes, room) {
+            Ok(httparse::Status::Complete(_)) => {}
+            Ok(httparse::Status::Partial) => return Err(HeadError::RequestLine),
+            Err(httparse::Error::TooManyHeaders) => {
+                return Err(HeadError::TooManyFields { limit });
+            }
+            Err(httparse::Error::HeaderName | httparse::Error::HeaderValue) => {
+                return Err(HeadError::Field);
+            }
+            Err(httparse::Error::Version) => return Err(HeadError::Version),
+            Err(_) => return Err(HeadError::RequestLine),
+        }
+        let place = |part: &[u8]| {
+            let start = part.as_ptr() as usize - bytes.as_ptr() as usize;
+            start..start + part.len()
+        };
+        self.version = match request.version {
+            Some(0) => Version::Http10,
+            _ => Version::Http11,
+        };
+        self.method = Method::from_bytes(request.method.unwrap_or_default().as_bytes())
+            .map_err(|_| HeadError::RequestLine)?;
+        self.target = place(request.path.unwrap_or_default().as_bytes());
+        self.fields
+            .extend(request.headers.iter().map(|field| Field {
+                name: place(field.name.as_bytes()),
+                value: place(field.value.trim_ascii()),
+            }));
+        Ok(())
+    }
+
+    /// Refuses targets that are none of the four forms of RFC 9112, section 3.2.
+    fn check_target(&self) -> Result<(), HeadError> {
+        let target = self.target();
+        let is_asterisk = target == "*";
+        let is_authority = self.method == Method::CONNECT;
+        if !(is_asterisk || is_authority || self.path().starts_with('/')) {
+            return Err(HeadError::Target);
+        }
+        let mut bytes = target.bytes();
+        while let Some(byte) = bytes.next() {
+            let is_good = match byte {
+                b'%' => [bytes.next(), bytes.next()]
+                    .iter()
+                    .all(|digit| digit.is_some_and(|digit| digit.is_ascii_hexdigit())),
+                // A fragment is never sent (RFC 9112, 3.2.1), and what is not ASCII is encoded.
+                b'#' => false,
+                byte => byte.is_ascii_graphic(),
+            };
+            if !is_good {
+                return Err(HeadError::Target);
+            }
+        }
+        Ok(())
+    }
+
+    /// Decides what the fields mean for the connection.
+    fn understand(&mut self) -> Result<(), HeadError> {
+        let mut hosts = 0;
+        let mut length = None;
+        let mut is_chunked = false;
+        let mut closes = self.version == Version::Http10;
+        let mut expects_continue = false;
+        for (name, value) in self.fields() {
+            // Told apart by length first: most fields are none of these.
+            match name.len() {
+                4 if name.eq_ignore_ascii_case("host") => hosts += 1,
+                6 if name.eq_ignore_ascii_case("expect") => {
+                    if !value.eq_ignore_ascii_case(b"100-continue") {
+                        return Err(HeadError::Expectation);
+                    }
+                    expects_continue = self.version == Version::Http11;
+                }
+                10 if name.eq_ignore_ascii_case("connection") => {
+                    closes |= value
+                        .split(|byte| *byte == b',')
+                        .any(|option| option.trim_ascii().eq_ignore_ascii_case(b"close"));
+                }
+                14 if name.eq_ignore_ascii_case("content-length") => {
+                    if length.is_some() {
+                        return Err(HeadError::Framing);
+                    }
+                    length = Some(parse_content_length(value).ok_or_else(|| {
+                        HeadError::ContentLength {
+                            value: value.to_vec(),
+                        }
+                    })?);
+                }
+                17 if name.eq_ignore_ascii_case("transfer-encoding") => {
+                    if is_chunked || self.version == Version::Http10 {
+                        return Err(HeadError::Framing);
+                    }
+                    if !value.eq_ignore_ascii_case(b"chunked") {
+                        return Err(HeadError::TransferCoding {
+                            value: value.to_vec(),
+                        });
+                    }
+                    is_chunked = true;
+                }
+                _ => {}
+            }
+        }
+        if hosts > 1 || hosts == 0 && self.version == Version::Http11 {
+            return Err(HeadError::Host);
+        }
+        self.framing = match (length, is_chunked) {
+            (Some(_), true) => return Err(HeadError::Framing),
+            (None, true) => Framing::Chunked,
+            (None | Some(0), false) => Framing::None,
+            (Some(length), false) => Framing::Length(length),
+        };
+        self.closes = closes;
+        self.expects_continue = expects_continue && self.framing != Framing::None;
+        Ok(())
+    }
+
+    /// The request target as it came.
+    pub(crate) fn target(&self) -> &str {
+        self.text(&self.target)
+    }
+
+    /// The path of the target, still encoded; empty where the target has none.
+    pub(crate) fn path(&self) -> &str {
+        let target = self.target();
+        let path = match absolute_form(target) {
+            // An absolute URI without a path means its root.
+            Some(after_scheme) => match after_scheme.find(['/', '?']) {
+                Some(at) if after_scheme[at..].starts_with('/') => &after_scheme[at..],
+                _ => "/",
+            },
+            None => target,
+        };
+        path.split_once('?').map_or(path, |(path, _)| path)
+    }
+
+    /// What follows the first question mark.
+    pub(crate) fn query(&self) -> Option<&str> {
+        self.target().split_once('?').map(|(_, query)| query)
+    }
+
+    /// The fields in the order in which they came.
+    pub(crate) fn fields(&self) -> impl DoubleEndedIterator<Item = (&str, &[u8])> {
+        self.fields
+            .iter()
+            .map(|field| (self.text(&field.name), &self.bytes[field.value.clone()]))
+    }
+
+    fn text(&self, range: &Range<usize>) -> &str {
+        // httparse gave these out as `str`.
+        std::str::from_utf8(&self.bytes[range.clone()]).unwrap_or_default()
+    }
+}
+
+/// What follows the scheme, where the target is an absolute URI.
+fn absolute_form(target: &str) -> Option<&str> {
+    ["http://", "https://"].iter().find_map(|scheme| {
+        let start = target.get(..scheme.len())?;
+        start
+            .eq_ignore_ascii_case(scheme)
+            .then(|| &target[scheme.len()..])
+    })
+}
+
+fn parse_content_length(value: &[u8]) -> Option<u64> {
+    // Digits only: `str::parse` would also take a leading `+`, which a proxy in front may read
+    // differently from us (RFC 9110, 8.6).
+    if value.is_empty() || !value.iter().all(u8::is_ascii_digit) {
+        return None;
+    }
+    std::str::from_utf8(value).ok()?.parse().ok()
+}
+
+/// Why a request head was refused.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum HeadError {
+    /// A line does not end in CR LF.
+    BareLineFeed,
+    /// The request line is not `METHOD SP TARGET SP HTTP/1.x`.
+    RequestLine,
+    /// The version is neither 1.0 nor 1.1.
+    Version,
+    /// The request target is not a path, an absolute URI or `*`, or holds bytes it may not.
+    Target,
+    /// A header field has no colon, a bad name, or bytes in its value that may not be there.
+    Field,
+    /// There is no `Host`, or more than one.
+    Host,
+    /// `Content-Length` is not a decimal number.
+    ContentLength {
+        /// The field value as it came.
+        value: Vec<u8>,
+    },
+    /// The body has two lengths, or a length and a transfer coding.
+    Framing,
+    /// A transfer coding that is not `chunked`.
+    TransferCoding {
+        /// The field value as it came.
+        value: Vec<u8>,
+    },
+    /// An expectation that is not `100-continue`.
+    Expectation,
+    /// The request line is longer than the site allows.
+    LineTooLong {
+        /// What the site allows, in bytes.
+        limit: usize,
+    },
+    /// The head is longer than the site allows.
+    TooLong {
+        /// What the site allows, in bytes.
+        limit: usize,
+    },
+    /// There are more fields than the site allows.
+    TooManyFields {
+        /// What the site allows.
+        limit: usize,
+    },
+}
+
+impl HeadError {
+    /// What the client is told.
+    pub(crate) fn status(&self) -> StatusCode {
+        match self {
+            Self::LineTooLong { .. } => StatusCode::URI_TOO_LONG,
+            Self::TooLong { .. } | Self::TooManyFields { .. } => {
+                StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE
+            }
+            Self::Expectation => StatusCode::EXPECTATION_FAILED,
+            _ => StatusCode::BAD_REQUEST,
+        }
+    }
+}
+
+impl fmt::Display for HeadError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::BareLineFeed => f.write_str("a line does not end in CR LF"),
+            Self::RequestLine => f.write_str("the request line is malformed"),
+            Self::Version => f.write_str("the HTTP version is neither 1.0 nor 1.1"),
+            Self::Target => f.write_str("the request target is malformed"),
+            Self::Field => f.write_str("a header field is malformed"),
+            Self::Host => f.write_str("a request has exactly one host field"),
+            Self::ContentLength { value } => {
+                write!(
+                    f,
+                    "content-length \"{}\" is not a number",
+                    value.escape_ascii()
+                )
+            }
+            Self::Framing => f.write_str("the length of the body is ambiguous"),
+            Self::TransferCoding { value } => {
+                write!(
+                    f,
+                    "transfer coding \"{}\" is not known",
+                    value.escape_ascii()
+                )
+            }
+            Self::Expectation => f.write_str("the expectation is not 100-continue"),
+            Self::LineTooLong { limit } => {
+                write!(f, "the request line is longer than {limit} bytes")
+            }
+            Self::TooLong { limit } => write!(f, "the request head is longer than {limit} bytes"),
+            Self::TooManyFields { limit } => {
+                write!(f, "the request has more than {limit} header fields")
+            }
+        }
+    }
+}
+
+impl Error for HeadError {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LIMITS: HeadLimits = HeadLimits {
+        bytes: 400,
+        line_bytes: 100,
+        fields: 40,
+    };
+
+    fn read(bytes: &[u8]) -> Result<Head, HeadError> {
+        let mut head = Head::default();
+        let end = Scan::default()
+            .find_end(bytes, &LIMITS)?
+            .expect("a complete head");
+        head.read(&bytes[..end], &LIMITS)?;
+        Ok(head)
+    }
+
+    fn line(line: &str) -> Result<Head, HeadError> {
+        read(format!("{line}\r\nHost: h\r\n\r\n").as_bytes())
+    }
+
+    fn field(field: &str) -> Result<Head, HeadError> {
+        read(format!("POST / HTTP/1.1\r\nHost: h\r\n{field}\r\n\r\n").as_bytes())
+    }
+
+    /// W-42.
+    #[test]
+    fn malformed_request_lines_are_refused() {
+        for (bad, want) in [
+            ("GET  / HTTP/1.1", HeadError::RequestLine),
+            ("GET /  HTTP/1.1", HeadError::RequestLine),
+            (" GET / HTTP/1.1", HeadError::RequestLine),
+            ("GET / HTTP/1.1 ", HeadError::RequestLine),
+            ("GET /", HeadError::RequestLine),
+            ("GET", HeadError::RequestLine),
+            ("GET HTTP/1.1", HeadError::RequestLine),
+            ("G\u{1}T / HTTP/1.1", HeadError::RequestLine),
+            ("GET /\0 HTTP/1.1", HeadError::RequestLine),
+            ("GET / HTTP/1.2", HeadError::Version),
+            ("GET / HTTP/2.0", HeadError::Version),
+            ("GET / HTTP/0.9", HeadError::Version),
+            ("GET / http/1.1", HeadError::Version),
+            ("GET /a#b HTTP/1.1", HeadError::Target),
+            ("GET /%zz HTTP/1.1", HeadError::Target),
+            ("GET /%4 HTTP/1.1", HeadError::Target),
+            ("GET /\u{fc} HTTP/1.1", HeadError::Target),
+            ("GET relative HTTP/1.1", HeadError::Target),
+            ("GET ftp://h/ HTTP/1.1", HeadError::Target),
+        ] {
+            let error = line(bad).unwrap_err();
+            assert!(
+                error == want || want == HeadError::Version && error == HeadError::RequestLine,
+                "{bad:?}: {error:?}"
+            );
+            assert_eq!(error.status(), StatusCode::BAD_REQUEST, "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn targets_have_a_path_and_a_query() {
+        for (target, path, query) in [
+            ("/", "/", None),
+            ("/a/b?c=d", "/a/b", Some("c=d")),
+            ("/a??", "/a", Some("?")),
+            ("//evil/x", "//evil/x", None),
+            ("http://h/a?b", "/a", Some("b")),
+            ("HTTP://h", "/", None),
+            ("https://h?b", "/", Some("b")),
+            ("*", "*", None),
+        ] {
+            let head = line(&format!("GET {target} HTTP/1.1")).unwrap();
+            assert_eq!((head.path(), head.query()), (path, query), "{target:?}");
+        }
+    }
+
+    /// W-43.
+    #[test]
+    fn malformed_fields_are_refused() {
+        for bad in [
+            "No colon",
+            "Name : x",
+            "N\u{e4}me: x",
+            "N(me: x",
+            "A: b\0c",
+            ": x",
+            " A: b",
+        ] {
+            assert_eq!(field(bad).unwrap_err(), HeadError::Field, "{bad:?}");
+        }
+        assert_eq!(
+            read(b"GET / HTTP/1.1\r\nHost: h\r\nA: b\rc\r\n\r\n").unwrap_err(),
+            HeadError::Field
+        );
+    }
+
+    #[test]
+    fn lines_end_in_carriage_return_and_line_feed() {
+        for bad in [
+            "GET / HTTP/1.1\nHost: h\r\n\r\n",
+            "GET / HTTP/1.1\r\nHost: h\n\n",
+        ] {
+            let found = Scan::default().find_end(bad.as_bytes(), &LIMITS);
+            assert_eq!(found.unwrap_err(), HeadError::BareLineFeed, "{bad:?}");
+        }
+    }
+
+    /// W-44.
+    #[test]
+    fn ambiguous_framing_is_refused() {
+        for bad in [
+            "Content-Length: 1\r\nContent-Length: 1",
+            "Content-Length: 1\r\nTransfer-Encoding: chunked",
+            "Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked",
+        ] {
+            assert_eq!(field(bad).unwrap_err(), HeadError::Framing, "{bad:?}");
+        }
+        for bad in ["gzip", "chunked, gzip", "identity", "xchunked", ""] {
+            let error = field(&format!("Transfer-Encoding: {bad}")).unwrap_err();
+            assert!(matches!(error, HeadError::TransferCoding { .. }), "{bad:?}");
+        }
+        let old = b"POST / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n";
+        assert_eq!(read(old).unwrap_err(), HeadError::Framing);
+    }
+
+    /// W-44.
+    #[test]
+    fn content_length_is_digits_only() {
+        for (value, want) in [
+            ("0", Some(0)),
+            ("42", Some(42)),
+            ("+42", None),
+            ("-1", None),
+            ("4 2", None),
+            ("4,4", None),
+            ("0x4", None),
+            ("", None),
+            ("18446744073709551616", None), // u64::MAX + 1
+        ] {
+            assert_eq!(
+                parse_content_length(value.as_bytes()),
+                want,
+                "value {value:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_request_has_one_host() {
+        assert_eq!(
+            read(b"GET / HTTP/1.1\r\n\r\n").unwrap_err(),
+            HeadError::Host
+        );
+        assert_eq!(field("Host: other").unwrap_err(), HeadError::Host);
+        assert!(read(b"GET / HTTP/1.0\r\n\r\n").is_ok());
+    }
+
+    #[test]
+    fn connection_options_are_understood() {
+        for (lines, closes) in [
+            ("GET / HTTP/1.1\r\nHost: h", false),
+            ("GET / HTTP/1.1\r\nHost: h\r\nConnection: Close", true),
+            ("GET / HTTP/1.1\r\nHost: h\r\nConnection: te, close", true),
+            ("GET / HTTP/1.1\r\nHost: h\r\nConnection: closed", false),
+            ("GET / HTTP/1.0", true),
+            ("GET / HTTP/1.0\r\nConnection: keep-alive", true),
+        ] {
+            let head = read(format!("{lines}\r\n\r\n").as_bytes()).unwrap();
+            assert_eq!(head.closes, closes, "{lines:?}");
+        }
+    }
+
+    /// W-46.
+    #[test]
+    fn heads_beyond_the_limits_are_refused_before_they_end() {
+        let scan = |text: &str| Scan::default().find_end(text.as_bytes(), &LIMITS);
+        let long_line = format!("GET /{}", "x".repeat(100));
+        assert_eq!(
+            scan(&long_line).unwrap_err().status(),
+            StatusCode::URI_TOO_LONG
+        );
+        let too_long = StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
+        let long = format!("GET / HTTP/1.1\r\nA: {}", "x".repeat(400));
+        assert_eq!(scan(&long).unwrap_err().status(), too_long);
+        assert_eq!(
+            scan(&format!("{long}\r\n\r\n")).unwrap_err().status(),
+            too_long
+        );
+        let many = format!("GET / HTTP/1.1\r\nHost: h\r\n{}\r\n", "A:b\r\n".repeat(40));
+        assert_eq!(
+            read(many.as_bytes()).unwrap_err(),
+            HeadError::TooManyFields { limit: 40 }
+        );
+        let enough = format!("GET / HTTP/1.1\r\nHost: h\r\n{}\r\n", "A:b\r\n".repeat(39));
+        assert_eq!(read(enough.as_bytes()).unwrap().fields().count(), 40);
+    }
+
+    proptest::proptest! {
+        /// W-47. The end is found in the same place wherever the bytes are cut, and no input
+        /// makes the reader panic.
+        #[test]
+        fn pieces_do_not_matter(
+            bytes in proptest::collection::vec(
+                proptest::sample::select(b"\r\r\n\nGET /x:HTTP1.1 Host".to_vec()), 0..120),
+            cut in 0usize..120,
+        ) {
+            let whole = Scan::default().find_end(&bytes, &LIMITS);
+            let mut scan = Scan::default();
+            let pieces = match scan.find_end(&bytes[..cut.min(bytes.len())], &LIMITS) {
+                Ok(None) => scan.find_end(&bytes, &LIMITS),
+                found => found,
+            };
+            assert_eq!(&pieces, &whole);
+            if let Ok(Some(end)) = whole {
+                let _ = Head::default().read(&bytes[..end], &LIMITS);
+            }
+        }
+    }
+}

@@ -1,0 +1,182 @@
+//! Routes instead of a tree, as in Klein.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::rc::Rc;
+
+use http::{Method, StatusCode};
+
+use super::response::allow_value;
+use super::routes::{Lookup, Pattern, RouteTable};
+use super::{PatternError, Rendered, Request, Resource, pages};
+
+/// Handlers by the paths that they answer.
+///
+/// A handler takes the [`Request`] and returns whatever converts into a [`Rendered`]: a body, a
+/// [`Response`](super::Response), a `Deferred` or a `Result` of either, a resource, nothing, or
+/// [`NOT_DONE_YET`](super::NOT_DONE_YET).
+///
+/// ```
+/// use prometheus_deferred::web::{Klein, Method, Request, Site};
+///
+/// let mut app = Klein::new();
+/// app.route("/", |_request| "<h1>Welcome!</h1>");
+/// app.route("/user/<int:id>", |request: Request| {
+///     let id: u64 = request.param("id").unwrap_or_default();
+///     format!("user number {id}")
+/// });
+/// app.route("/user/<int:id>", |_request| ()).methods([Method::DELETE]);
+///
+/// let site = Site::new(app.resource());
+/// # let _ = site;
+/// ```
+///
+/// | in a pattern                     | takes                                   | `param` gives       |
+/// |----------------------------------|-----------------------------------------|---------------------|
+/// | `<name>`, `<string:name>`        | one segment, not empty                  | `&str`, `String`    |
+/// | `<string(minlength=1,maxlength=8):name>` | the same, of so many characters | `&str`, `String`    |
+/// | `<int:n>`                        | digits                                  | any integer type    |
+/// | `<float:x>`                      | digits with a decimal point             | `f64`               |
+/// | `<path:p>`                       | one or more segments, slashes included  | `&str`, `String`    |
+///
+/// The most specific route wins, whatever the order in which they were added: fixed text before
+/// int, float, string, and path last. Of equals, the first wins. A path that no route matches is
+/// answered with 404, and a method that none of the matching ones takes with 405.
+#[derive(Default)]
+pub struct Klein {
+    routes: Vec<Route>,
+}
+
+type Handler = Rc<dyn Fn(Request) -> Rendered>;
+
+/// A route that was just added.
+pub struct Route {
+    pattern: Pattern,
+    methods: Option<Vec<Method>>,
+    handler: Handler,
+}
+
+impl Klein {
+    /// No routes.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds a route, which takes any method unless [`methods`](Route::methods) says otherwise.
+    ///
+    /// # Panics
+    ///
+    /// If the pattern is malformed; [`try_route`](Self::try_route) is for patterns that are not
+    /// written in the program.
+    pub fn route<R: Into<Rendered>>(
+        &mut self,
+        pattern: &str,
+        handler: impl Fn(Request) -> R + 'static,
+    ) -> &mut Route {
+        match self.try_route(pattern, handler) {
+            Ok(route) => route,
+            Err(error) => panic!("route {pattern:?}: {error}"),
+        }
+    }
+
+    /// Adds a route, unless its pattern is malformed.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with the pattern.
+    pub fn try_route<R: Into<Rendered>>(
+        &mut self,
+        pattern: &str,
+        handler: impl Fn(Request) -> R + 'static,
+    ) -> Result<&mut Route, PatternError> {
+        let pattern = Pattern::parse(pattern)?;
+        self.routes.push(Route {
+            pattern,
+            methods: None,
+            handler: Rc::new(move |request| handler(request).into()),
+        });
+        Ok(self.routes.last_mut().expect("one was just added"))
+    }
+
+    /// The resource that answers with the routes added so far; it may be the root of a site or a
+    /// child anywhere in a tree, and routes are matched against what is left of the path there.
+    pub fn resource(&self) -> impl Resource + Clone + use<> {
+        let mut table = RouteTable::new();
+        for route in &self.routes {
+            table.insert(
+                route.pattern.clone(),
+                route.methods.clone(),
+                route.handler.clone(),
+            );
+        }
+        KleinResource(Rc::new(table))
+    }
+}
+
+impl Route {
+    /// Takes only these methods. HEAD comes along with GET.
+    pub fn methods(&mut self, methods: impl IntoIterator<Item = Method>) -> &mut Self {
+        self.methods = Some(methods.into_iter().collect());
+        self
+    }
+}
+
+impl fmt::Debug for Klein {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(&self.routes).finish()
+    }
+}
+
+impl fmt::Debug for Route {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Route")
+            .field("pattern", &self.pattern)
+            .field("methods", &self.methods)
+            .finish_non_exhaustive()
+    }
+}
+
+#[derive(Clone)]
+struct KleinResource(Rc<RouteTable<Handler>>);
+
+impl Resource for KleinResource {
+    fn is_leaf(&self) -> bool {
+        true
+    }
+
+    fn render(&self, request: Request) -> Rendered {
+        let mut segments = request.postpath_segments();
+        if segments.is_empty() {
+            // Mounted at /api and asked for /api: the same as its root, /api/.
+            segments.push(Cow::Borrowed(""));
+        }
+        match self.0.lookup(&segments, request.method()) {
+            Lookup::Found {
+                entry,
+                params,
+                consumed,
+            } => {
+                drop(segments);
+                let mut request = request;
+                request.walk(consumed);
+                request.set_params(params);
+                entry(request)
+            }
+            Lookup::MethodNotAllowed { allow } => {
+                let message = format!(
+                    "{} does not take {}, but {}.",
+                    request.target(),
+                    request.method(),
+                    allow_value(&allow)
+                );
+                pages::page(StatusCode::METHOD_NOT_ALLOWED, &message)
+                    .with_allow(&allow)
+                    .into()
+            }
+            Lookup::NotFound => {
+                drop(segments);
+                pages::not_found().render(request)
+            }
+        }
+    }
+}

@@ -1,0 +1,333 @@
+//! Resources: the things that URLs name.
+//!
+//! A request walks down from the root of its [`Site`](super::Site). At each step the resource is
+//! asked for the child that the next path segment names, until a [leaf](Resource::is_leaf) is
+//! reached or the path ends; the resource found then [renders](Resource::render). What it returns
+//! is a [`Rendered`]: the answer itself, a promise of one, or [`NOT_DONE_YET`].
+
+use std::cell::RefCell;
+use std::fmt;
+use std::rc::Rc;
+
+use bytes::Bytes;
+use deferred_reactor::{Deferred, Failure, Resolver};
+use http::{Method, StatusCode};
+
+use super::pages;
+use super::{Request, Response, Tree};
+
+/// Something that a URL names (Twisted's `Resource`).
+///
+/// Most override one or two of the `render_*` methods, and nothing else:
+///
+/// ```
+/// use prometheus_deferred::web::{Rendered, Request, Resource};
+///
+/// struct Hello;
+///
+/// impl Resource for Hello {
+///     fn render_get(&self, _request: Request) -> Rendered {
+///         "<h1>Hello!</h1>".into()
+///     }
+/// }
+/// ```
+///
+/// A resource that takes other methods than GET and HEAD says so in
+/// [`allowed_methods`](Self::allowed_methods), for the `Allow` field of a refusal. A HEAD request
+/// goes to `render_get` unless `render_head` is overridden; the body is not sent.
+pub trait Resource: 'static {
+    /// Answers a request for this resource.
+    ///
+    /// Calls the `render_*` method for the method of the request. Overriding it takes over all
+    /// methods, unknown ones included.
+    fn render(&self, request: Request) -> Rendered {
+        match *request.method() {
+            Method::GET => self.render_get(request),
+            Method::HEAD => self.render_head(request),
+            Method::POST => self.render_post(request),
+            Method::PUT => self.render_put(request),
+            Method::DELETE => self.render_delete(request),
+            Method::PATCH => self.render_patch(request),
+            Method::OPTIONS => self.render_options(request),
+            Method::TRACE | Method::CONNECT => Rendered::NotAllowed,
+            _ => {
+                let method = request.method().as_str();
+                let message = format!("This server does not know the method {method}.");
+                pages::page(StatusCode::NOT_IMPLEMENTED, &message).into()
+            }
+        }
+    }
+
+    /// Answers GET, and HEAD unless that has a method of its own.
+    fn render_get(&self, request: Request) -> Rendered {
+        drop(request);
+        Rendered::NotAllowed
+    }
+
+    /// Answers HEAD; the body is left out when it is sent.
+    fn render_head(&self, request: Request) -> Rendered {
+        self.render_get(request)
+    }
+
+    /// Answers POST.
+    fn render_post(&self, request: Request) -> Rendered {
+        drop(request);
+        Rendered::NotAllowed
+    }
+
+    /// Answers PUT.
+    fn render_put(&self, request: Request) -> Rendered {
+        drop(request);
+        Rendered::NotAllowed
+    }
+
+    /// Answers DELETE.
+    fn render_delete(&self, request: Request) -> Rendered {
+        drop(request);
+        Rendered::NotAllowed
+    }
+
+    /// Answers PATCH.
+    fn render_patch(&self, request: Request) -> Rendered {
+        drop(request);
+        Rendered::NotAllowed
+    }
+
+    /// Answers OPTIONS.
+    fn render_options(&self, request: Request) -> Rendered {
+        drop(request);
+        Rendered::NotAllowed
+    }
+
+    /// The methods that this resource answers, for the `Allow` field when another comes.
+    ///
+    /// HEAD is added where there is GET. What is not listed here and yet has a `render_*` method
+    /// is answered all the same.
+    fn allowed_methods(&self) -> Vec<Method> {
+        vec![Method::GET]
+    }
+
+    /// The child that `segment` names, where none was put; `None` is answered with 404.
+    ///
+    /// The segment is percent-decoded. It stands in the request's
+    /// [`prepath`](Request::prepath) by now, and what is left in the
+    /// [`postpath`](Request::postpath).
+    fn get_child(&self, segment: &str, request: &Request) -> Option<Rc<dyn Resource>> {
+        let _ = (segment, request);
+        None
+    }
+
+    /// The children that were put, for a resource that has both these and a
+    /// [`get_child`](Self::get_child).
+    fn children(&self) -> Option<&Tree> {
+        None
+    }
+
+    /// The whole lookup of a child: those that were put first, then
+    /// [`get_child`](Self::get_child). Overriding it sees every segment (Twisted's
+    /// `getChildWithDefault`).
+    fn get_child_with_default(&self, segment: &str, request: &Request) -> Option<Rc<dyn Resource>> {
+        self.children()
+            .and_then(|children| children.child(segment))
+            .or_else(|| self.get_child(segment, request))
+    }
+
+    /// Whether the walk ends here, whatever is left of the path.
+    fn is_leaf(&self) -> bool {
+        false
+    }
+}
+
+impl<R: Resource + ?Sized> Resource for Rc<R> {
+    fn render(&self, request: Request) -> Rendered {
+        (**self).render(request)
+    }
+
+    fn allowed_methods(&self) -> Vec<Method> {
+        (**self).allowed_methods()
+    }
+
+    fn get_child_with_default(&self, segment: &str, request: &Request) -> Option<Rc<dyn Resource>> {
+        (**self).get_child_with_default(segment, request)
+    }
+
+    fn is_leaf(&self) -> bool {
+        (**self).is_leaf()
+    }
+}
+
+/// What rendering gives.
+///
+/// Bodies, [`Response`]s, Deferreds of these, `Result`s of these, and resources convert into it
+/// with `into()`.
+#[non_exhaustive]
+pub enum Rendered {
+    /// The answer. If the request was given status or fields of its own, these are kept where the
+    /// response does not say otherwise.
+    Response(Response),
+    /// The answer comes later. A failure is answered with 500. When the client goes away first, it
+    /// is cancelled.
+    Deferred(Deferred<Response>),
+    /// Another resource answers, with what is left of the path.
+    Resource(Rc<dyn Resource>),
+    /// Another resource will answer, once it is there.
+    DeferredResource(Deferred<Rc<dyn Resource>>),
+    /// It went wrong: status 500, and the failure is logged.
+    Failed(Failure),
+    /// The resource does not have the method of the request: status 405.
+    NotAllowed,
+    /// Whoever holds the [`Request`] will finish it; see [`NOT_DONE_YET`].
+    NotDoneYet,
+}
+
+/// The request has been moved somewhere else, and will be
+/// [finished](Request::finish) there.
+pub const NOT_DONE_YET: Rendered = Rendered::NotDoneYet;
+
+impl fmt::Debug for Rendered {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Response(_) => "Response",
+            Self::Deferred(_) => "Deferred",
+            Self::Resource(_) => "Resource",
+            Self::DeferredResource(_) => "DeferredResource",
+            Self::Failed(_) => "Failed",
+            Self::NotAllowed => "NotAllowed",
+            Self::NotDoneYet => "NotDoneYet",
+        })
+    }
+}
+
+impl From<Response> for Rendered {
+    fn from(response: Response) -> Self {
+        Self::Response(response)
+    }
+}
+
+macro_rules! rendered_from {
+    ($($body:ty),*) => {$(
+        impl From<$body> for Rendered {
+            fn from(body: $body) -> Self {
+                Self::Response(body.into())
+            }
+        }
+    )*};
+}
+
+rendered_from!(
+    (),
+    &'static str,
+    String,
+    &'static [u8],
+    Vec<u8>,
+    Bytes,
+    StatusCode
+);
+
+impl<R: Resource> From<R> for Rendered {
+    fn from(resource: R) -> Self {
+        Self::Resource(Rc::new(resource))
+    }
+}
+
+impl<B: Into<Response> + 'static> From<Deferred<B>> for Rendered {
+    #[track_caller]
+    fn from(deferred: Deferred<B>) -> Self {
+        Self::Deferred(deferred.map(Into::into))
+    }
+}
+
+impl From<Failure> for Rendered {
+    fn from(failure: Failure) -> Self {
+        Self::Failed(failure)
+    }
+}
+
+impl<R: Into<Rendered>> From<Result<R, Failure>> for Rendered {
+    fn from(result: Result<R, Failure>) -> Self {
+        match result {
+            Ok(rendered) => rendered.into(),
+            Err(failure) => Self::Failed(failure),
+        }
+    }
+}
+
+/// A resource that is not there yet (Twisted's `DeferredResource`).
+///
+/// A leaf: when its Deferred has fired, the walk goes on in the resource that it gave.
+///
+/// ```
+/// use std::rc::Rc;
+/// use prometheus_deferred::Deferred;
+/// use prometheus_deferred::web::{DeferredResource, Resource, Tree, pages};
+///
+/// let (resource, resolver) = Deferred::pending();
+/// let root = Tree::new();
+/// root.put_child("wiki", DeferredResource::new(resource));
+/// resolver.callback(Rc::new(pages::forbidden()) as Rc<dyn Resource>)?;
+/// # Ok::<(), prometheus_deferred::Failure>(())
+/// ```
+pub struct DeferredResource(Rc<RefCell<Arrival>>);
+
+enum Arrival {
+    /// Those who have asked meanwhile.
+    Awaited(Vec<Resolver<Rc<dyn Resource>>>),
+    Here(Rc<dyn Resource>),
+    /// What the Deferred failed with.
+    Failed(String),
+}
+
+impl DeferredResource {
+    /// A resource that stands in for the one to come.
+    #[track_caller]
+    pub fn new(resource: Deferred<Rc<dyn Resource>>) -> Self {
+        let arrival = Rc::new(RefCell::new(Arrival::Awaited(Vec::new())));
+        let state = arrival.clone();
+        drop(resource.add_both(move |result| {
+            let (next, mut failure) = match result {
+                Ok(resource) => (Arrival::Here(resource), None),
+                Err(failure) => (Arrival::Failed(failure.to_string()), Some(failure)),
+            };
+            let Arrival::Awaited(asked) = state.replace(next) else {
+                return Ok(());
+            };
+            for resolver in asked {
+                // The first is given the failure itself, to be logged with its lines.
+                let answer = match (&*state.borrow(), failure.take()) {
+                    (_, Some(failure)) => Err(failure),
+                    (Arrival::Here(resource), None) => Ok(resource.clone()),
+                    (Arrival::Failed(text), None) => Err(Failure::message(text)),
+                    (Arrival::Awaited(_), None) => return Ok(()),
+                };
+                // A request whose client has gone was cancelled.
+                let _ = resolver.fire(answer);
+            }
+            Ok(())
+        }));
+        Self(arrival)
+    }
+}
+
+impl Resource for DeferredResource {
+    fn is_leaf(&self) -> bool {
+        true
+    }
+
+    fn render(&self, _: Request) -> Rendered {
+        match &mut *self.0.borrow_mut() {
+            Arrival::Here(resource) => Rendered::Resource(resource.clone()),
+            Arrival::Failed(text) => Rendered::Failed(Failure::message(text.clone())),
+            Arrival::Awaited(asked) => {
+                let (deferred, resolver) = Deferred::pending();
+                asked.push(resolver);
+                Rendered::DeferredResource(deferred)
+            }
+        }
+    }
+}
+
+impl fmt::Debug for DeferredResource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("DeferredResource").finish_non_exhaustive()
+    }
+}
