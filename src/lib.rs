@@ -1,10 +1,67 @@
-//! Twisted's programming model with Prometheus metrics.
+//! Twisted's programming model for Rust, with metrics that cannot lie.
+//!
+//! - A [`Deferred`] is a value that will exist later; callbacks are chained on it ([`deferred`]).
+//! - A [`Reactor`] runs callbacks when time has come, when sockets are ready, when other threads ask.
+//! - A [`Site`](web::Site) serves a tree of [`Resource`](web::Resource)s, or the routes of a
+//!   [`Klein`](web::Klein) app, over HTTP/1.1 from that reactor ([`web`]).
+//! - [`time()`], [`count_exceptions`] and [`track_inprogress`] measure a Deferred, or a function, to
+//!   its end, whichever that is ([`instrument`]).
+//! - [`MetricsResource`] and [`MetricsServer`] expose what was measured ([`exposition`]).
+//!
+//! ```
+//! use std::time::Duration;
+//! use prometheus::{Histogram, HistogramOpts, Registry};
+//! use prometheus_deferred::web::{Klein, Request, Site};
+//! use prometheus_deferred::{Failure, MetricsResource, Reactor, defer_later, time};
+//!
+//! fn main() -> Result<(), Failure> {
+//!     let registry = Registry::new();
+//!     let opts = HistogramOpts::new("nap_duration_seconds", "How long naps take.");
+//!     let naps = Histogram::with_opts(opts)?;
+//!     registry.register(Box::new(naps.clone()))?;
+//!
+//!     let reactor = Reactor::new()?;
+//!     let clock = reactor.clone();
+//!     let mut app = Klein::new();
+//!     app.route("/nap/<int:ms>", move |request: Request| {
+//!         let ms = request.param("ms").unwrap_or(0);
+//!         let nap = defer_later(&clock, Duration::from_millis(ms), || Ok("good morning\n"));
+//!         time(&naps, nap) // a Deferred of a body is an answer
+//!     });
+//!     app.route("/metrics", move |_| MetricsResource::with_registry(registry.clone()));
+//!     reactor.listen_tcp("127.0.0.1:0", Site::new(app.resource()))?;
+//! #   let stop = reactor.clone();
+//! #   reactor.call_when_running(move || stop.stop().expect("it runs"));
+//!     reactor.run()
+//! }
+//! ```
+//!
+//! Deferred and reactor are the package `deferred-reactor`, which knows no HTTP and no Prometheus;
+//! everything in it is re-exported here.
+
 #![forbid(unsafe_code)]
+// Not in the tests, examples and benches: what a peer or the system controls is an Err.
+#![cfg_attr(not(test), warn(clippy::unwrap_used))]
 
 pub mod exposition;
 pub mod instrument;
 pub mod web;
 
-pub use deferred_reactor::*;
+#[doc(inline)]
+pub use deferred_reactor::time;
+pub use deferred_reactor::{
+    AbandonedError, AlreadyCalledError, CancelledError, Canceller, Clock, Deferred, DelayedCall,
+    DelayedCallError, Failure, NoLostFailures, NotFiredError, Outcome, PanicError, Pauser, Phase,
+    Reactor, ReactorAlreadyRunningError, ReactorGoneError, ReactorNotRunningError, ReactorTime,
+    RemoteReactor, Resolver, SystemEvent, TimeoutError, TriggerId, Unhandled, UnknownTriggerError,
+    defer_later, defer_to_thread, deferred, maybe_deferred, net, on_unhandled, sleep, threads,
+};
+
 pub use exposition::{MetricsResource, MetricsServer, start_http_server};
+#[doc(inline)]
 pub use instrument::{count_exceptions, count_exceptions_of, time, track_inprogress};
+
+/// The programs of the README are compiled.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

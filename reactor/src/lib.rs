@@ -1,5 +1,38 @@
 //! Twisted's Deferred and reactor for Rust.
+//!
+//! - A [`Deferred`] is a value that will exist later. Callbacks are chained on it; each may fail,
+//!   recover, or return another Deferred to wait for ([`deferred`]).
+//! - A [`Reactor`] is a loop that runs callbacks: when their time has come ([`time`]), when something
+//!   happens on a connection ([`net`]), and when another thread asks ([`threads`]).
+//! - A [`Clock`] stands in for the reactor in tests, and moves only when told to.
+//!
+//! ```
+//! use std::time::Duration;
+//! use deferred_reactor::{Failure, Reactor, defer_later};
+//!
+//! fn main() -> Result<(), Failure> {
+//!     let reactor = Reactor::new()?;
+//!     let stop = reactor.clone();
+//!     defer_later(&reactor, Duration::from_millis(10), || Ok("6 x 7".to_owned()))
+//!         .add_callback(|question| {
+//!             println!("{question} = {}", 6 * 7);
+//!             Ok(())
+//!         })
+//!         .add_both(move |result| {
+//!             stop.stop()?;
+//!             result
+//!         });
+//!     reactor.run()
+//! }
+//! ```
+//!
+//! Everything stays on the thread of its reactor, which the compiler sees to; only a
+//! [`RemoteReactor`] may be sent elsewhere. Nothing a callback does can stop the loop: its errors go
+//! down the chain, and its panics become failures like any other.
+
 #![forbid(unsafe_code)]
+// Not in the tests, examples and benches: what a peer or the system controls is an Err.
+#![cfg_attr(not(test), warn(clippy::unwrap_used))]
 
 pub mod deferred;
 pub mod net;

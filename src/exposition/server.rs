@@ -84,7 +84,11 @@ impl MetricsServer {
                 remote,
                 thread: Some(thread),
             }),
-            Ok(Err(failure)) => Err(failure),
+            // Named as the caller did, and not as a list of what was looked up.
+            Ok(Err(failure)) => Err(match failure.trap::<CannotListenError>() {
+                Ok(error) => CannotListenError::new(address, error.cause).into(),
+                Err(failure) => failure,
+            }),
             Err(_) => Err(Failure::message(
                 "the thread of the metrics server died at once",
             )),

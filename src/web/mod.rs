@@ -1,4 +1,40 @@
-//! A resource tree served over HTTP/1.1, and routes.
+//! Resources over HTTP/1.1: what URLs name, and how they answer.
+//!
+//! A [`Site`] is given to [`Reactor::listen_tcp`](crate::Reactor::listen_tcp). For each request it
+//! walks from its root [`Resource`] down the path and asks the resource found there to render. The
+//! root is often a [`Tree`], with resources under names, or a [`Klein`] app, with handlers under
+//! routes; each can stand anywhere in the other.
+//!
+//! ```
+//! use prometheus_deferred::Reactor;
+//! use prometheus_deferred::web::{Klein, Rendered, Request, Resource, Response, Site, Tree};
+//!
+//! struct Greeting;
+//!
+//! impl Resource for Greeting {
+//!     fn render_get(&self, request: Request) -> Rendered {
+//!         let name = request.args().find(|(key, _)| key == "name");
+//!         let name = name.map_or("stranger".into(), |(_, value)| value);
+//!         Response::new(format!("hello, {name}\n")).with_content_type("text/plain; charset=utf-8").into()
+//!     }
+//! }
+//!
+//! let mut api = Klein::new();
+//! api.route("/double/<int:n>", |request: Request| {
+//!     request.param::<u64>("n").map_or(String::new(), |n| (2 * n).to_string())
+//! });
+//!
+//! let root = Tree::new();
+//! root.put_child("hello", Greeting);
+//! root.put_child("api", api.resource());
+//! let reactor = Reactor::new()?;
+//! reactor.listen_tcp("127.0.0.1:0", Site::new(root))?;
+//! # Ok::<(), prometheus_deferred::Failure>(())
+//! ```
+//!
+//! Rendering gives a [`Rendered`]: a body or a [`Response`] at once, a `Deferred` of one, another
+//! resource, or [`NOT_DONE_YET`], when the [`Request`] was moved to where it will be finished. A
+//! resource that panics or fails is answered with 500; the error is logged and not shown.
 
 mod channel;
 mod http1;
@@ -14,7 +50,7 @@ mod tree;
 pub use http::header;
 pub use http::{Method, StatusCode};
 
-pub use klein::Klein;
+pub use klein::{Klein, Route};
 pub use request::{ClientGoneError, Finished, Request};
 pub use resource::{DeferredResource, NOT_DONE_YET, Rendered, Resource};
 pub use response::Response;

@@ -1,0 +1,99 @@
+//! Each example runs as a process of its own and does what its first lines say.
+
+mod programs;
+
+use std::io::Write;
+use std::net::TcpListener;
+use std::process::Command;
+
+use programs::Example;
+
+#[test]
+fn metrics_exposes_what_it_counts() {
+    let example = Example::start("metrics");
+    let page = example.get("/metrics");
+    assert!(page.starts_with("HTTP/1.1 200 OK\r\n"), "{page}");
+    assert!(page.contains("# TYPE uptime_ticks_total counter"), "{page}");
+    assert!(example.get("/").starts_with("HTTP/1.1 404"));
+}
+
+#[test]
+fn klein_counts_inbound_requests() {
+    let example = Example::start("klein");
+    for count in 1..=3 {
+        let page = example.get("/metrics");
+        let want =
+            format!("inbound_requests_total{{endpoint=\"/metrics\",method=\"GET\"}} {count}\n");
+        assert!(page.ends_with(&want), "{page}");
+    }
+    assert!(example.get("/other").starts_with("HTTP/1.1 404"));
+}
+
+/// P-03: what is timed is the wait and the callback that answers.
+#[test]
+fn delayed_answers_after_five_seconds_and_was_timed() {
+    let example = Example::start("delayed");
+    let page = example.get("/");
+    assert!(page.contains("Sorry to keep you waiting."), "{page}");
+    let metrics = example.get("/metrics");
+    assert!(metrics.contains("req_time_seconds_count 1\n"), "{metrics}");
+    let sum: f64 = metrics
+        .lines()
+        .find_map(|line| line.strip_prefix("req_time_seconds_sum "))
+        .and_then(|value| value.parse().ok())
+        .expect("a sum");
+    assert!(sum >= 5.0, "{sum}");
+}
+
+#[test]
+fn embedded_counts_lines_and_ends_with_them() {
+    let mut example = Example::start("embedded");
+    let mut stdin = example.stdin.take().expect("it is piped");
+    // A write that is not yet counted when the page is asked for is counted a little later; each
+    // line is answered by nothing else, so ask until it shows.
+    stdin.write_all(b"one\ntwo\n").unwrap();
+    while !example.get("/metrics").contains("jobs_total 2\n") {}
+    assert!(example.get("/").contains("href=\"/metrics\""));
+    drop(stdin);
+    assert_eq!(example.wait(), Some(0));
+}
+
+///
+#[cfg(unix)]
+#[test]
+fn an_interrupt_ends_an_example_in_good_order() {
+    for signal in ["-INT", "-TERM"] {
+        let example = Example::start("metrics");
+        example.get("/"); // it runs now, and not only listens
+        let pid = example.id().to_string();
+        assert!(
+            Command::new("kill")
+                .args([signal, &pid])
+                .status()
+                .unwrap()
+                .success()
+        );
+        assert_eq!(example.wait(), Some(0), "after {signal}");
+    }
+}
+
+#[test]
+fn what_cannot_be_listened_on_is_told_in_a_sentence() {
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let taken = taken.local_addr().unwrap().to_string();
+    for example in ["metrics", "klein", "delayed", "embedded"] {
+        for (argument, want) in [
+            (taken.as_str(), "in use"),
+            ("nonsense", "invalid socket address"),
+            ("127.0.0.1:99999", "invalid port"),
+        ] {
+            let output = Example::run(example, &[argument]);
+            let text = String::from_utf8(output.stderr).unwrap();
+            assert_eq!(output.status.code(), Some(1), "{example} {argument}");
+            assert_eq!(text.lines().count(), 1, "{text}");
+            let begin = format!("Error: cannot listen on {argument}: ");
+            assert!(text.starts_with(&begin), "{text}");
+            assert!(text.contains(want), "{text}");
+        }
+    }
+}
