@@ -16,12 +16,14 @@
 //! `Next::Adopt(link)`, and the result that arrives there goes on in the outer chain. When the
 //! suspended link was itself adopted by another (a loop whose callback returns the next round),
 //! the adoption is handed on and the link goes away: this is the tail call that lets such a loop
-//! run for ever in constant memory.
+//! run for ever in constant memory. A chain that somebody can still cancel or pause stays in its
+//! place, though, so that these go on to work.
 //!
 //! Ownership points forward only, from the resolver to the last link; a handle owns the last link
 //! and the root. What a chain waits on is known by a weak pointer, for cancelling. So there is no
 //! cycle to break, and everything is dropped as soon as it cannot be used any more.
 
+use std::any::Any;
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, Location, catch_unwind};
 use std::rc::{Rc, Weak};
@@ -65,10 +67,15 @@ impl<T> Tail<T> {
 
     /// Lets `look` see the result while it rests here.
     pub(crate) fn peek<R>(&self, look: impl FnOnce(Option<&Result<T, Failure>>) -> R) -> R {
-        let result = self.result.take();
-        let seen = look(result.as_ref());
-        self.result.set(result);
-        seen
+        /// Puts the result back, also when `look` panics.
+        struct Lent<'a, T>(&'a Cell<Option<T>>, Option<T>);
+        impl<T> Drop for Lent<'_, T> {
+            fn drop(&mut self) {
+                self.0.set(self.1.take());
+            }
+        }
+        let lent = Lent(&self.result, self.result.take());
+        look(lent.1.as_ref())
     }
 
     fn has_result(&self) -> bool {
@@ -154,14 +161,17 @@ pub(crate) fn run(node: Rc<dyn Flow>, root: Rc<dyn ChainRoot>) {
 pub(crate) struct Link<T, U, F> {
     tail: Tail<U>,
     handler: Cell<Option<F>>,
+    /// Where the callback was added.
+    added: Line,
     input: std::marker::PhantomData<fn(T)>,
 }
 
 impl<T, U, F> Link<T, U, F> {
-    pub(crate) fn new(handler: F) -> Self {
+    pub(crate) fn new(handler: F, added: Line) -> Self {
         Self {
             tail: Tail::new(),
             handler: Cell::new(Some(handler)),
+            added,
             input: std::marker::PhantomData,
         }
     }
@@ -189,7 +199,17 @@ where
         let Some(handler) = self.handler.take() else {
             return Moved::Rested; // a result comes once
         };
-        match call(handler, input).into_state() {
+        let returned = call(handler, input, self.added);
+        if returned.belongs_to(root) {
+            drop(returned); // nobody else can have the handle of this chain now
+            let failure = Failure::at(
+                "a callback returned the Deferred it was added to".into(),
+                self.added,
+            );
+            self.tail.result.set(Some(Err(failure)));
+            return Moved::On(self);
+        }
+        match returned.into_state() {
             State::Fired { result, .. } => {
                 self.tail.result.set(Some(result));
                 Moved::On(self)
@@ -198,26 +218,19 @@ where
                 node,
                 root: inner_root,
             } => {
-                let inner = inner_root.chain();
-                if inner.paused.get() == 0
-                    && let Some(result) = node.tail().take_result()
-                {
-                    self.tail.result.set(Some(result));
-                    return Moved::On(self);
-                }
-                let waits_on = Rc::downgrade(&inner_root);
+                let waits_on = Some(Rc::downgrade(&inner_root));
                 let adopt = match self.tail.next.replace(Next::Held) {
-                    Next::Adopt(outer, outer_root) => {
+                    Next::Adopt(outer, outer_root) if is_out_of_reach(root) => {
                         // The tail call: see the head of this file.
-                        outer_root.chain().waits_on.set(Some(waits_on.clone()));
+                        outer_root.chain().waits_on.set(waits_on);
                         Next::Adopt(outer, outer_root)
                     }
                     next => {
                         self.tail.next.set(next);
+                        root.chain().waits_on.set(waits_on);
                         Next::Adopt(self, root.clone())
                     }
                 };
-                root.chain().waits_on.set(Some(waits_on));
                 follow(&node, &inner_root, adopt);
                 release(&inner_root);
                 Moved::Rested
@@ -227,12 +240,16 @@ where
 }
 
 /// Calls a handler; a panic in it becomes a Failure.
-pub(crate) fn call<A, U: 'static>(handler: impl FnOnce(A) -> Deferred<U>, input: A) -> Deferred<U> {
+pub(crate) fn call<A, U: 'static>(
+    handler: impl FnOnce(A) -> Deferred<U>,
+    input: A,
+    added: Line,
+) -> Deferred<U> {
     // Unwind safety: the closure is consumed, and what it shares with others is theirs to mind, as
     // with a thread that panics while it holds a lock.
     match catch_unwind(AssertUnwindSafe(|| handler(input))) {
         Ok(deferred) => deferred,
-        Err(payload) => Deferred::from_result(Err(Failure::from_panic(payload))),
+        Err(payload) => Deferred::from_result(Err(Failure::from_panic_at(payload, added))),
     }
 }
 
@@ -271,6 +288,11 @@ impl Chain {
 
     pub(crate) fn is_paused(&self) -> bool {
         self.paused.get() > 0
+    }
+
+    /// Whether somebody beside the handle can pause.
+    pub(crate) fn has_pausers(&self) -> bool {
+        self.holders.get() > 1
     }
 
     fn fired_line(&self) -> Option<Line> {
@@ -338,9 +360,27 @@ impl<T: 'static> Root<T> {
         root
     }
 
-    /// Whether a result is still wanted from the resolver.
+    /// Whether a resolver that fires now decides the result.
     pub(crate) fn is_pending(&self) -> bool {
-        self.chain.phase.get() == Phase::Pending
+        matches!(self.chain.phase.get(), Phase::Pending | Phase::Cancelling)
+    }
+
+    /// Drops a canceller that will not be called. A panic in that must not cost the result.
+    fn drop_canceller(&self) {
+        if let Some(canceller) = self.canceller.take()
+            && let Err(payload) = catch_unwind(AssertUnwindSafe(|| drop(canceller)))
+        {
+            self.log_canceller(payload);
+        }
+    }
+
+    fn log_canceller(&self, payload: Box<dyn Any + Send>) {
+        log::error!(
+            target: "deferred",
+            "the canceller of the Deferred made at {} {}",
+            self.chain.made,
+            Failure::from_panic(payload)
+        );
     }
 
     /// Fires with `result`, unless that has been decided.
@@ -353,7 +393,7 @@ impl<T: 'static> Root<T> {
             Phase::Pending | Phase::Cancelling => {
                 self.chain.phase.set(Phase::Fired);
                 self.chain.fired.set(at);
-                self.canceller.set(None);
+                self.drop_canceller();
                 self.tail.result.set(Some(result));
                 run(self.clone(), self);
                 Ok(())
@@ -368,7 +408,7 @@ impl<T: 'static> Root<T> {
 
     /// The resolver went away. With nobody to tell, nobody is told.
     pub(crate) fn abandon(self: Rc<Self>) {
-        if !self.is_pending() {
+        if self.chain.phase.get() != Phase::Pending {
             return;
         }
         let next = self.tail.next.replace(Next::Held);
@@ -376,7 +416,7 @@ impl<T: 'static> Root<T> {
         self.tail.next.set(next);
         if is_unheard {
             self.chain.phase.set(Phase::Fired);
-            self.canceller.set(None);
+            self.drop_canceller();
             return;
         }
         let made = self.chain.made;
@@ -412,12 +452,7 @@ impl<T: 'static> ChainRoot for Root<T> {
                 self.chain.phase.set(Phase::Cancelling);
                 let resolver = Resolver::for_canceller(self.clone());
                 if let Err(payload) = catch_unwind(AssertUnwindSafe(|| canceller(resolver))) {
-                    log::error!(
-                        target: "deferred",
-                        "the canceller of the Deferred made at {} {}",
-                        self.chain.made,
-                        Failure::from_panic(payload)
-                    );
+                    self.log_canceller(payload);
                 }
                 if self.chain.phase.get() == Phase::Fired {
                     return;
@@ -449,11 +484,24 @@ pub(crate) fn follow<T: 'static>(
 
 /// Cancels what the chain waits for: its own root, or the innermost chain that it is suspended on.
 pub(crate) fn cancel(root: Rc<dyn ChainRoot>, at: Line) {
-    let mut root = root;
-    while let Some(inner) = root.chain().waits_on() {
-        root = inner;
+    let mut innermost = root.clone();
+    while let Some(inner) = innermost.chain().waits_on() {
+        if is_same(&inner, &root) {
+            return; // a ring of Deferreds that wait for each other: nothing in it can end
+        }
+        innermost = inner;
     }
-    root.cancel_root(at);
+    innermost.cancel_root(at);
+}
+
+pub(crate) fn is_same(one: &Rc<dyn ChainRoot>, other: &Rc<dyn ChainRoot>) -> bool {
+    std::ptr::addr_eq(Rc::as_ptr(one), Rc::as_ptr(other))
+}
+
+/// Whether nobody is left who could cancel or pause this chain, apart from the one that waits for
+/// it.
+fn is_out_of_reach(root: &Rc<dyn ChainRoot>) -> bool {
+    root.chain().holders.get() == 0 && Rc::weak_count(root) <= 1
 }
 
 /// Counts one more pause.
@@ -469,11 +517,19 @@ pub(crate) fn unpause(root: &Rc<dyn ChainRoot>) {
         0 => {}
         1 => {
             chain.paused.set(0);
-            if let Some(node) = chain.stalled.take() {
-                run(node, root.clone());
-            }
+            resume(root);
         }
         more => chain.paused.set(more - 1),
+    }
+}
+
+/// Lets a result go on that rests in the chain, unless it is paused.
+pub(crate) fn resume(root: &Rc<dyn ChainRoot>) {
+    let chain = root.chain();
+    if chain.paused.get() == 0
+        && let Some(node) = chain.stalled.take()
+    {
+        run(node, root.clone());
     }
 }
 

@@ -20,7 +20,7 @@
 use std::any::Any;
 use std::error::Error;
 use std::fmt;
-use std::panic::Location;
+use std::panic::{AssertUnwindSafe, Location, catch_unwind};
 
 use super::errors::PanicError;
 
@@ -60,14 +60,25 @@ impl Failure {
     /// What `catch_unwind` caught, as a Failure holding a [`PanicError`].
     #[track_caller]
     pub fn from_panic(payload: Box<dyn Any + Send>) -> Self {
+        Self::from_panic_at(payload, Location::caller())
+    }
+
+    pub(crate) fn from_panic_at(
+        payload: Box<dyn Any + Send>,
+        location: &'static Location<'static>,
+    ) -> Self {
         let message = match payload.downcast::<String>() {
             Ok(text) => *text,
             Err(payload) => match payload.downcast::<&'static str>() {
                 Ok(text) => (*text).to_owned(),
-                Err(_) => "a panic whose payload is not text".to_owned(),
+                Err(payload) => {
+                    // Its `Drop` may panic in turn, and that has to stop here as well.
+                    let _ = catch_unwind(AssertUnwindSafe(|| drop(payload)));
+                    "a panic whose payload is not text".to_owned()
+                }
             },
         };
-        Self::new(PanicError { message })
+        Self::at(Box::new(PanicError { message }), location)
     }
 
     pub(crate) fn at(
@@ -125,7 +136,8 @@ impl Failure {
         self.0.error
     }
 
-    /// Where the error became a Failure: the line of the `?`, of `errback`, of `fail`.
+    /// Where the error became a Failure: the line of the `?`, of `errback`, of `fail`. For a panic,
+    /// the line that added the callback.
     pub fn location(&self) -> &'static Location<'static> {
         self.0.location
     }

@@ -149,11 +149,7 @@ impl<T> Deferred<T> {
     /// A Deferred that has fired with `result`.
     #[track_caller]
     pub fn from_result(result: Result<T, Failure>) -> Self {
-        let made = Location::caller();
-        Self {
-            state: Some(State::Fired { result, made }),
-            touched: made,
-        }
+        Self::fired_at(result, Location::caller())
     }
 
     /// Adds a function that takes the value and may fail or wait.
@@ -172,10 +168,9 @@ impl<T> Deferred<T> {
         self,
         callback: impl FnOnce(T) -> R + 'static,
     ) -> Deferred<R::Value> {
-        let line = Location::caller();
-        self.then(line, move |result| match result {
+        self.then(Location::caller(), move |result| match result {
             Ok(value) => callback(value).into_deferred(),
-            Err(failure) => passed(Err(failure), line),
+            Err(failure) => Deferred::from_result(Err(failure)),
         })
     }
 
@@ -196,9 +191,8 @@ impl<T> Deferred<T> {
         self,
         errback: impl FnOnce(Failure) -> R + 'static,
     ) -> Deferred<T> {
-        let line = Location::caller();
-        self.then(line, move |result| match result {
-            Ok(value) => passed(Ok(value), line),
+        self.then(Location::caller(), move |result| match result {
+            Ok(value) => Deferred::from_result(Ok(value)),
             Err(failure) => errback(failure).into_deferred(),
         })
     }
@@ -258,8 +252,9 @@ impl<T> Deferred<T> {
     /// ```
     #[track_caller]
     pub fn map<U>(self, function: impl FnOnce(T) -> U + 'static) -> Deferred<U> {
-        let line = Location::caller();
-        self.then(line, move |result| passed(result.map(function), line))
+        self.then(Location::caller(), move |result| {
+            Deferred::from_result(result.map(function))
+        })
     }
 
     /// Fires `target` with whatever this one ends with, value or failure, and goes on with `()`.
@@ -280,12 +275,12 @@ impl<T> Deferred<T> {
         self.then(line, move |result| {
             if target.is_pending() {
                 // It is pending, so this cannot be refused.
-                let _ = target.fire(result);
+                let _ = target.fire_at(result, line);
             } else {
                 // Dropped here: a failure is reported, as it has no owner.
-                drop(passed(result, line));
+                drop(Deferred::fired_at(result, line));
             }
-            passed(Ok(()), line)
+            Deferred::from_result(Ok(()))
         })
     }
 
@@ -361,6 +356,13 @@ impl<T> Deferred<T> {
         }
     }
 
+    fn fired_at(result: Result<T, Failure>, line: Line) -> Self {
+        Self {
+            state: Some(State::Fired { result, made: line }),
+            touched: line,
+        }
+    }
+
     fn made(&self) -> Line {
         match &self.state {
             Some(State::Fired { made, .. }) => made,
@@ -380,6 +382,11 @@ impl<T> Deferred<T> {
         (deferred, Resolver::new(root))
     }
 
+    /// Whether this is the handle of the chain that begins at `root`.
+    pub(crate) fn belongs_to(&self, root: &Rc<dyn ChainRoot>) -> bool {
+        matches!(&self.state, Some(State::Pending { root: own, .. }) if chain::is_same(own, root))
+    }
+
     /// Takes the handle apart; a result that rests at the end of a chain is taken along.
     pub(crate) fn into_state(mut self) -> State<T> {
         let state = self.state.take().expect("a handle is consumed once");
@@ -387,10 +394,24 @@ impl<T> Deferred<T> {
             && !root.chain().is_paused()
             && let Some(result) = node.tail().take_result()
         {
-            let made = root.chain().made();
-            return State::Fired { result, made };
+            return State::Fired {
+                result,
+                made: root.chain().made(),
+            };
         }
         state
+    }
+
+    /// Takes the handle apart to add a callback. A result stays in its chain where that is still
+    /// wanted: by a pauser, which holds back the callbacks added later as well, and by debugging,
+    /// since the chain knows where it was fired.
+    fn into_state_to_extend(mut self) -> State<T> {
+        if let Some(State::Pending { root, .. }) = &self.state
+            && (root.chain().has_pausers() || is_debugging())
+        {
+            return self.state.take().expect("a handle is consumed once");
+        }
+        self.into_state()
     }
 
     /// Adds a handler for either ending: what all the `add_*` methods come down to.
@@ -399,29 +420,29 @@ impl<T> Deferred<T> {
         line: Line,
         handler: impl FnOnce(Result<T, Failure>) -> Deferred<U> + 'static,
     ) -> Deferred<U> {
-        match self.into_state() {
-            State::Fired { result, .. } => {
-                let mut next = chain::call(handler, result);
+        match self.into_state_to_extend() {
+            State::Fired { result, made } => {
+                let mut next = chain::call(handler, result, line);
                 next.touched = line;
+                // The same Deferred as before, as long as its chain has not waited.
+                if let Some(State::Fired {
+                    made: next_made, ..
+                }) = &mut next.state
+                {
+                    *next_made = made;
+                }
                 next
             }
             State::Pending { node, root } => {
-                let link = Rc::new(Link::new(handler));
+                let link = Rc::new(Link::new(handler, line));
                 chain::follow(&node, &root, Next::Callback(link.clone()));
+                chain::resume(&root);
                 Deferred {
                     state: Some(State::Pending { node: link, root }),
                     touched: line,
                 }
             }
         }
-    }
-}
-
-/// A result that goes by a callback which is not meant for it.
-fn passed<T>(result: Result<T, Failure>, made: Line) -> Deferred<T> {
-    Deferred {
-        state: Some(State::Fired { result, made }),
-        touched: made,
     }
 }
 

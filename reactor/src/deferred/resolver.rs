@@ -4,7 +4,7 @@ use std::fmt;
 use std::panic::Location;
 use std::rc::Rc;
 
-use super::chain::Root;
+use super::chain::{Line, Root};
 use super::{AlreadyCalledError, Failure};
 
 /// Fires one Deferred, once: firing consumes it.
@@ -97,14 +97,23 @@ impl<T> Resolver<T> {
     ///
     /// As for [`callback`](Self::callback).
     #[track_caller]
-    pub fn fire(mut self, result: Result<T, Failure>) -> Result<(), AlreadyCalledError> {
+    pub fn fire(self, result: Result<T, Failure>) -> Result<(), AlreadyCalledError> {
+        self.fire_at(result, Location::caller())
+    }
+
+    pub(super) fn fire_at(
+        mut self,
+        result: Result<T, Failure>,
+        line: Line,
+    ) -> Result<(), AlreadyCalledError> {
         match self.root.take() {
-            Some(root) => root.fire(result, Location::caller()),
+            Some(root) => root.fire(result, line),
             None => unreachable!("firing consumes the resolver"),
         }
     }
 
-    /// Whether the Deferred still waits for this resolver.
+    /// Whether the result is still open, so that this resolver would decide it. It is, too, while
+    /// the canceller runs.
     pub fn is_pending(&self) -> bool {
         self.root.as_ref().is_some_and(|root| root.is_pending())
     }
