@@ -9,8 +9,9 @@
 //!                 ▲──────────────────────── root ─────────────────────────────┘
 //! ```
 //!
-//! Each node ends in a [`Tail`]: a place for its result, and what is [`Next`]. [`run`] carries the
-//! result from tail to tail in a loop, so that the stack does not grow with the chain.
+//! Each node ends in a [`Tail`]: a place for its result, and what is [`Next`]. A result goes on by
+//! direct calls for a few links, which keeps it in registers, and then rests in a tail, from where
+//! the loop in [`run`] carries it further; so the stack does not grow with the chain.
 //!
 //! A callback that returns a pending Deferred suspends its link: the inner chain's last tail gets
 //! `Next::Adopt(link)`, and the result that arrives there goes on in the outer chain. When the
@@ -30,7 +31,7 @@ use std::rc::{Rc, Weak};
 
 use super::failure::Failure;
 use super::unhandled;
-use super::{AlreadyCalledError, CancelledError, Deferred, Resolver, State};
+use super::{AlreadyCalledError, CancelledError, Deferred, Resolver, Step};
 use crate::deferred::errors::History;
 
 pub(crate) type Line = &'static Location<'static>;
@@ -65,6 +66,10 @@ impl<T> Tail<T> {
         self.result.take()
     }
 
+    pub(crate) fn put_result(&self, result: Result<T, Failure>) {
+        self.result.set(Some(result));
+    }
+
     /// Lets `look` see the result while it rests here.
     pub(crate) fn peek<R>(&self, look: impl FnOnce(Option<&Result<T, Failure>>) -> R) -> R {
         /// Puts the result back, also when `look` panics.
@@ -83,11 +88,11 @@ impl<T> Tail<T> {
     }
 
     /// Moves the result on by one node.
-    fn pass_on(&self, root: &Rc<dyn ChainRoot>) -> Moved {
+    fn pass_on(&self, lane: Lane<'_>) -> Moved {
         match self.next.replace(Next::Held) {
             Next::Held => Moved::Rested,
             Next::Callback(link) => match self.result.take() {
-                Some(result) => link.run(result, root),
+                Some(result) => link.run(result, lane, 0),
                 None => Moved::Rested,
             },
             Next::Adopt(outer, outer_root) => {
@@ -98,7 +103,7 @@ impl<T> Tail<T> {
             Next::Dropped => {
                 self.next.set(Next::Dropped);
                 if let Some(Err(failure)) = self.result.take() {
-                    let chain = root.chain();
+                    let chain = lane.chain;
                     unhandled::report(unhandled::Unhandled {
                         failure,
                         made: chain.made,
@@ -114,7 +119,7 @@ impl<T> Tail<T> {
 
 /// A node, seen by the loop that runs a chain.
 pub(crate) trait Flow {
-    fn pass_on(self: Rc<Self>, root: &Rc<dyn ChainRoot>) -> Moved;
+    fn pass_on(self: Rc<Self>, lane: Lane<'_>) -> Moved;
 }
 
 /// A node, seen by those who want its output.
@@ -122,16 +127,30 @@ pub(crate) trait Source<T>: Flow {
     fn tail(&self) -> &Tail<T>;
 }
 
-/// A node, seen by the one before it.
+/// A node, seen by the one before it. `depth` counts direct calls.
 pub(crate) trait Input<T> {
-    fn run(self: Rc<Self>, input: Result<T, Failure>, root: &Rc<dyn ChainRoot>) -> Moved;
+    fn run(self: Rc<Self>, input: Result<T, Failure>, lane: Lane<'_>, depth: u32) -> Moved;
+}
+
+/// The chain that is being run.
+#[derive(Clone, Copy)]
+pub(crate) struct Lane<'a> {
+    root: &'a Rc<dyn ChainRoot>,
+    chain: &'a Chain,
+}
+
+impl<'a> Lane<'a> {
+    fn of(root: &'a Rc<dyn ChainRoot>) -> Self {
+        let chain = root.chain();
+        Self { root, chain }
+    }
 }
 
 /// Where the result went.
 pub(crate) enum Moved {
-    /// To the next node of the chain.
+    /// To the tail of this node, from where it is to be passed on.
     On(Rc<dyn Flow>),
-    /// To the link of another chain that had waited for it.
+    /// The same, in another chain that had waited for it.
     Into(Rc<dyn Flow>, Rc<dyn ChainRoot>),
     /// Nowhere: it rests, or another Deferred has to fire first.
     Rested,
@@ -139,22 +158,58 @@ pub(crate) enum Moved {
 
 /// Runs a chain from `node`, and whatever chains follow from it, in constant stack.
 pub(crate) fn run(node: Rc<dyn Flow>, root: Rc<dyn ChainRoot>) {
-    let (mut node, mut root) = (node, root);
+    go_on(Moved::On(node), root);
+}
+
+fn go_on(moved: Moved, root: Rc<dyn ChainRoot>) {
+    let (mut moved, mut root) = (moved, root);
     loop {
-        let chain = root.chain();
-        let crossing = loop {
-            if chain.paused.get() > 0 {
-                chain.stalled.set(Some(node));
-                return;
+        moved = match moved {
+            Moved::Rested => return,
+            Moved::Into(node, next_root) => {
+                root = next_root;
+                Moved::On(node)
             }
-            match node.pass_on(&root) {
-                Moved::On(next) => node = next,
-                Moved::Into(next, next_root) => break (next, next_root),
-                Moved::Rested => return,
+            Moved::On(node) => {
+                let lane = Lane::of(&root);
+                if lane.chain.is_paused() {
+                    lane.chain.stalled.set(Some(node));
+                    return;
+                }
+                node.pass_on(lane)
             }
         };
-        (node, root) = crossing;
     }
+}
+
+/// How many links call one another directly before the loop takes over.
+const DIRECT_CALLS: u32 = 24;
+
+/// Gives a node its result, and runs what comes next where that is the simple case: another
+/// callback, or nobody yet.
+#[inline]
+fn forward<T: 'static>(
+    node: Rc<impl Source<T> + 'static>,
+    result: Result<T, Failure>,
+    lane: Lane<'_>,
+    depth: u32,
+) -> Moved {
+    let tail = node.tail();
+    if depth < DIRECT_CALLS && !lane.chain.is_paused() {
+        match tail.next.replace(Next::Held) {
+            Next::Held => {
+                tail.result.set(Some(result));
+                return Moved::Rested;
+            }
+            Next::Callback(link) => {
+                drop(node); // nothing of it is needed any more
+                return link.run(result, lane, depth + 1);
+            }
+            next => tail.next.set(next),
+        }
+    }
+    tail.result.set(Some(result));
+    Moved::On(node)
 }
 
 /// One callback: a closure that takes the result of the node before, and its own output.
@@ -178,8 +233,8 @@ impl<T, U, F> Link<T, U, F> {
 }
 
 impl<T: 'static, U: 'static, F: 'static> Flow for Link<T, U, F> {
-    fn pass_on(self: Rc<Self>, root: &Rc<dyn ChainRoot>) -> Moved {
-        self.tail.pass_on(root)
+    fn pass_on(self: Rc<Self>, lane: Lane<'_>) -> Moved {
+        self.tail.pass_on(lane)
     }
 }
 
@@ -193,63 +248,68 @@ impl<T, U, F> Input<T> for Link<T, U, F>
 where
     T: 'static,
     U: 'static,
-    F: FnOnce(Result<T, Failure>) -> Deferred<U> + 'static,
+    F: FnOnce(Result<T, Failure>) -> Step<U> + 'static,
 {
-    fn run(self: Rc<Self>, input: Result<T, Failure>, root: &Rc<dyn ChainRoot>) -> Moved {
+    fn run(self: Rc<Self>, input: Result<T, Failure>, lane: Lane<'_>, depth: u32) -> Moved {
         let Some(handler) = self.handler.take() else {
             return Moved::Rested; // a result comes once
         };
-        let returned = call(handler, input, self.added);
-        if returned.belongs_to(root) {
-            drop(returned); // nobody else can have the handle of this chain now
-            let failure = Failure::at(
-                "a callback returned the Deferred it was added to".into(),
-                self.added,
-            );
-            self.tail.result.set(Some(Err(failure)));
-            return Moved::On(self);
-        }
-        match returned.into_state() {
-            State::Fired { result, .. } => {
-                self.tail.result.set(Some(result));
-                Moved::On(self)
-            }
-            State::Pending {
-                node,
-                root: inner_root,
-            } => {
-                let waits_on = Some(Rc::downgrade(&inner_root));
-                let adopt = match self.tail.next.replace(Next::Held) {
-                    Next::Adopt(outer, outer_root) if is_out_of_reach(root) => {
-                        // The tail call: see the head of this file.
-                        outer_root.chain().waits_on.set(waits_on);
-                        Next::Adopt(outer, outer_root)
-                    }
-                    next => {
-                        self.tail.next.set(next);
-                        root.chain().waits_on.set(waits_on);
-                        Next::Adopt(self, root.clone())
-                    }
-                };
-                follow(&node, &inner_root, adopt);
-                release(&inner_root);
+        match call(handler, input, self.added) {
+            Step::Now(result) => forward(self, result, lane, depth),
+            Step::Wait { node, root } => {
+                if is_same(&root, lane.root) {
+                    // Nobody else can have the handle of this chain now.
+                    drop(Deferred::waiting(node, root, self.added));
+                    let failure = "a callback returned the Deferred it was added to".into();
+                    let failure = Failure::at(failure, self.added);
+                    return forward(self, Err(failure), lane, depth);
+                }
+                self.wait_for(node, root, lane);
                 Moved::Rested
             }
         }
     }
 }
 
+impl<T: 'static, U: 'static, F: 'static> Link<T, U, F> {
+    /// Goes on with the result of another chain, once that is there.
+    fn wait_for(
+        self: Rc<Self>,
+        node: Rc<dyn Source<U>>,
+        inner_root: Rc<dyn ChainRoot>,
+        lane: Lane<'_>,
+    ) {
+        let waits_on = Some(Rc::downgrade(&inner_root));
+        let adopt = match self.tail.next.replace(Next::Held) {
+            Next::Adopt(outer, outer_root) if is_out_of_reach(lane.root) => {
+                // The tail call: see the head of this file.
+                outer_root.chain().waits_on.set(waits_on);
+                Next::Adopt(outer, outer_root)
+            }
+            next => {
+                self.tail.next.set(next);
+                lane.chain.waits_on.set(waits_on);
+                Next::Adopt(self, lane.root.clone())
+            }
+        };
+        let is_resting = node.tail().has_result();
+        follow(&node, &inner_root, adopt, is_resting);
+        release(&inner_root);
+    }
+}
+
 /// Calls a handler; a panic in it becomes a Failure.
+#[inline]
 pub(crate) fn call<A, U: 'static>(
-    handler: impl FnOnce(A) -> Deferred<U>,
+    handler: impl FnOnce(A) -> Step<U>,
     input: A,
     added: Line,
-) -> Deferred<U> {
+) -> Step<U> {
     // Unwind safety: the closure is consumed, and what it shares with others is theirs to mind, as
     // with a thread that panics while it holds a lock.
     match catch_unwind(AssertUnwindSafe(|| handler(input))) {
-        Ok(deferred) => deferred,
-        Err(payload) => Deferred::from_result(Err(Failure::from_panic_at(payload, added))),
+        Ok(step) => step,
+        Err(payload) => Step::Now(Err(Failure::from_panic_at(payload, added))),
     }
 }
 
@@ -394,8 +454,9 @@ impl<T: 'static> Root<T> {
                 self.chain.phase.set(Phase::Fired);
                 self.chain.fired.set(at);
                 self.drop_canceller();
-                self.tail.result.set(Some(result));
-                run(self.clone(), self);
+                let root: Rc<dyn ChainRoot> = self.clone();
+                let moved = forward(self, result, Lane::of(&root), 0);
+                go_on(moved, root);
                 Ok(())
             }
             Phase::CancelledEarly => {
@@ -426,8 +487,8 @@ impl<T: 'static> Root<T> {
 }
 
 impl<T: 'static> Flow for Root<T> {
-    fn pass_on(self: Rc<Self>, root: &Rc<dyn ChainRoot>) -> Moved {
-        self.tail.pass_on(root)
+    fn pass_on(self: Rc<Self>, lane: Lane<'_>) -> Moved {
+        self.tail.pass_on(lane)
     }
 }
 
@@ -468,17 +529,18 @@ impl<T: 'static> ChainRoot for Root<T> {
     }
 }
 
-/// Decides what comes after `node`, the last of its chain. A result that a pause holds there goes
-/// on when the pause ends.
+/// Decides what comes after `node`, the last of its chain. A result that rests there goes on, or
+/// does so when the pause ends that holds it.
 pub(crate) fn follow<T: 'static>(
     node: &Rc<dyn Source<T>>,
     root: &Rc<dyn ChainRoot>,
     next: Next<T>,
+    is_resting: bool,
 ) {
-    let tail = node.tail();
-    tail.next.set(next);
-    if tail.has_result() {
+    node.tail().next.set(next);
+    if is_resting {
         root.chain().stalled.set(Some(node.clone()));
+        resume(root);
     }
 }
 
@@ -557,11 +619,11 @@ pub(crate) fn drop_handle<T: 'static>(
 ) {
     root.chain().dropped.set(at);
     if root.chain().is_paused() {
-        follow(node, root, Next::Dropped);
+        follow(node, root, Next::Dropped, node.tail().has_result());
     } else {
         node.tail().next.set(Next::Dropped);
         if node.tail().has_result() {
-            node.tail().pass_on(root);
+            node.tail().pass_on(Lane::of(root));
         }
     }
     release(root);

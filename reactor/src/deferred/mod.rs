@@ -95,6 +95,42 @@ pub(crate) enum State<T: 'static> {
     },
 }
 
+/// What a callback leads to.
+///
+/// Slimmer than a [`Deferred`], and without its `Drop`: this is what the hot path carries.
+#[doc(hidden)]
+#[allow(
+    private_interfaces,
+    reason = "public only to be named in a hidden method"
+)]
+pub enum Step<T: 'static> {
+    /// The chain goes on at once.
+    Now(Result<T, Failure>),
+    /// The chain waits for another.
+    Wait {
+        node: Rc<dyn Source<T>>,
+        root: Rc<dyn ChainRoot>,
+    },
+}
+
+impl<T> fmt::Debug for Step<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Now(_) => "Now",
+            Self::Wait { .. } => "Wait",
+        })
+    }
+}
+
+impl<T> From<Deferred<T>> for Step<T> {
+    fn from(deferred: Deferred<T>) -> Self {
+        match deferred.into_state() {
+            State::Fired { result, .. } => Self::Now(result),
+            State::Pending { node, root } => Self::Wait { node, root },
+        }
+    }
+}
+
 impl<T> Deferred<T> {
     /// A Deferred that has no result yet, and the [`Resolver`] that will fire it.
     ///
@@ -169,8 +205,8 @@ impl<T> Deferred<T> {
         callback: impl FnOnce(T) -> R + 'static,
     ) -> Deferred<R::Value> {
         self.then(Location::caller(), move |result| match result {
-            Ok(value) => callback(value).into_deferred(),
-            Err(failure) => Deferred::from_result(Err(failure)),
+            Ok(value) => callback(value).into_step(),
+            Err(failure) => Step::Now(Err(failure)),
         })
     }
 
@@ -192,8 +228,8 @@ impl<T> Deferred<T> {
         errback: impl FnOnce(Failure) -> R + 'static,
     ) -> Deferred<T> {
         self.then(Location::caller(), move |result| match result {
-            Ok(value) => Deferred::from_result(Ok(value)),
-            Err(failure) => errback(failure).into_deferred(),
+            Ok(value) => Step::Now(Ok(value)),
+            Err(failure) => errback(failure).into_step(),
         })
     }
 
@@ -211,7 +247,7 @@ impl<T> Deferred<T> {
         function: impl FnOnce(Result<T, Failure>) -> R + 'static,
     ) -> Deferred<R::Value> {
         self.then(Location::caller(), move |result| {
-            function(result).into_deferred()
+            function(result).into_step()
         })
     }
 
@@ -237,8 +273,8 @@ impl<T> Deferred<T> {
         S: Outcome<Value = R::Value>,
     {
         self.then(Location::caller(), move |result| match result {
-            Ok(value) => callback(value).into_deferred(),
-            Err(failure) => errback(failure).into_deferred(),
+            Ok(value) => callback(value).into_step(),
+            Err(failure) => errback(failure).into_step(),
         })
     }
 
@@ -253,7 +289,7 @@ impl<T> Deferred<T> {
     #[track_caller]
     pub fn map<U>(self, function: impl FnOnce(T) -> U + 'static) -> Deferred<U> {
         self.then(Location::caller(), move |result| {
-            Deferred::from_result(result.map(function))
+            Step::Now(result.map(function))
         })
     }
 
@@ -280,7 +316,7 @@ impl<T> Deferred<T> {
                 // Dropped here: a failure is reported, as it has no owner.
                 drop(Deferred::fired_at(result, line));
             }
-            Deferred::from_result(Ok(()))
+            Step::Now(Ok(()))
         })
     }
 
@@ -382,9 +418,12 @@ impl<T> Deferred<T> {
         (deferred, Resolver::new(root))
     }
 
-    /// Whether this is the handle of the chain that begins at `root`.
-    pub(crate) fn belongs_to(&self, root: &Rc<dyn ChainRoot>) -> bool {
-        matches!(&self.state, Some(State::Pending { root: own, .. }) if chain::is_same(own, root))
+    /// The handle of a chain whose last node is `node`.
+    fn waiting(node: Rc<dyn Source<T>>, root: Rc<dyn ChainRoot>, line: Line) -> Self {
+        Self {
+            state: Some(State::Pending { node, root }),
+            touched: line,
+        }
     }
 
     /// Takes the handle apart; a result that rests at the end of a chain is taken along.
@@ -402,65 +441,85 @@ impl<T> Deferred<T> {
         state
     }
 
-    /// Takes the handle apart to add a callback. A result stays in its chain where that is still
-    /// wanted: by a pauser, which holds back the callbacks added later as well, and by debugging,
-    /// since the chain knows where it was fired.
-    fn into_state_to_extend(mut self) -> State<T> {
-        if let Some(State::Pending { root, .. }) = &self.state
-            && (root.chain().has_pausers() || is_debugging())
-        {
-            return self.state.take().expect("a handle is consumed once");
-        }
-        self.into_state()
-    }
-
     /// Adds a handler for either ending: what all the `add_*` methods come down to.
+    #[inline]
     fn then<U>(
-        self,
+        mut self,
         line: Line,
-        handler: impl FnOnce(Result<T, Failure>) -> Deferred<U> + 'static,
+        handler: impl FnOnce(Result<T, Failure>) -> Step<U> + 'static,
     ) -> Deferred<U> {
-        match self.into_state_to_extend() {
-            State::Fired { result, made } => {
-                let mut next = chain::call(handler, result, line);
-                next.touched = line;
-                // The same Deferred as before, as long as its chain has not waited.
-                if let Some(State::Fired {
-                    made: next_made, ..
-                }) = &mut next.state
-                {
-                    *next_made = made;
-                }
-                next
-            }
-            State::Pending { node, root } => {
-                let link = Rc::new(Link::new(handler, line));
-                chain::follow(&node, &root, Next::Callback(link.clone()));
-                chain::resume(&root);
-                Deferred {
-                    state: Some(State::Pending { node: link, root }),
-                    touched: line,
-                }
-            }
+        match self.state.take().expect("a handle is consumed once") {
+            State::Fired { result, made } => run_now(handler, result, made, line),
+            State::Pending { node, root } => extend(node, root, line, handler),
         }
     }
 }
 
-impl<T> Drop for Deferred<T> {
-    fn drop(&mut self) {
-        match self.state.take() {
-            None | Some(State::Fired { result: Ok(_), .. }) => {}
-            Some(State::Fired {
-                result: Err(failure),
-                made,
-            }) => unhandled::report(Unhandled {
-                failure,
-                made,
-                dropped: self.touched,
-                fired: is_debugging().then_some(made),
-            }),
-            Some(State::Pending { node, root }) => chain::drop_handle(&node, &root, self.touched),
+/// Runs a handler on a result that is here.
+#[inline]
+fn run_now<T, U: 'static>(
+    handler: impl FnOnce(Result<T, Failure>) -> Step<U>,
+    result: Result<T, Failure>,
+    made: Line,
+    line: Line,
+) -> Deferred<U> {
+    match chain::call(handler, result, line) {
+        // The same Deferred as before, as its chain has not waited.
+        Step::Now(result) => Deferred {
+            state: Some(State::Fired { result, made }),
+            touched: line,
+        },
+        Step::Wait { node, root } => Deferred::waiting(node, root, line),
+    }
+}
+
+/// Adds a handler at the end of a chain.
+fn extend<T: 'static, U: 'static>(
+    node: Rc<dyn Source<T>>,
+    root: Rc<dyn ChainRoot>,
+    line: Line,
+    handler: impl FnOnce(Result<T, Failure>) -> Step<U> + 'static,
+) -> Deferred<U> {
+    let chain = root.chain();
+    let resting = node.tail().take_result();
+    let is_resting = resting.is_some();
+    if let Some(result) = resting {
+        // It stays in its chain where that is still wanted: by a pauser, which holds back the
+        // callbacks added later as well, and by debugging, as the chain knows where it was fired.
+        if !chain.is_paused() && !chain.has_pausers() && !is_debugging() {
+            return run_now(handler, result, chain.made(), line);
         }
+        node.tail().put_result(result);
+    }
+    let link = Rc::new(Link::new(handler, line));
+    chain::follow(&node, &root, Next::Callback(link.clone()), is_resting);
+    Deferred::waiting(link, root, line)
+}
+
+impl<T> Drop for Deferred<T> {
+    // Most handles that come here have been consumed, which the caller's compiler can see.
+    #[inline]
+    fn drop(&mut self) {
+        if let Some(state) = self.state.take() {
+            let_go(state, self.touched);
+        }
+    }
+}
+
+/// A handle was dropped that nobody had consumed.
+fn let_go<T: 'static>(state: State<T>, touched: Line) {
+    match state {
+        State::Fired { result: Ok(_), .. } => {}
+        State::Fired {
+            result: Err(failure),
+            made,
+        } => unhandled::report(Unhandled {
+            failure,
+            made,
+            dropped: touched,
+            fired: is_debugging().then_some(made),
+        }),
+        State::Pending { node, root } => chain::drop_handle(&node, &root, touched),
     }
 }
 

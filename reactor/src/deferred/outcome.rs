@@ -2,7 +2,7 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use super::{Deferred, Failure};
+use super::{Deferred, Failure, Step};
 
 /// What a callback returns: a `Result<U, Failure>`, or a `Deferred<U>` to wait for.
 ///
@@ -14,6 +14,14 @@ pub trait Outcome {
 
     /// The same as a Deferred; a `Result` becomes a fired one, without an allocation.
     fn into_deferred(self) -> Deferred<Self::Value>;
+
+    #[doc(hidden)]
+    fn into_step(self) -> Step<Self::Value>
+    where
+        Self: Sized,
+    {
+        self.into_deferred().into()
+    }
 }
 
 impl<U: 'static> Outcome for Result<U, Failure> {
@@ -22,6 +30,11 @@ impl<U: 'static> Outcome for Result<U, Failure> {
     #[track_caller]
     fn into_deferred(self) -> Deferred<U> {
         Deferred::from_result(self)
+    }
+
+    #[inline]
+    fn into_step(self) -> Step<U> {
+        Step::Now(self)
     }
 }
 
