@@ -431,14 +431,11 @@ impl Reactor {
 
     fn make_delayed_calls(&self) {
         let time = &self.0.time;
-        let Some(deadline) = time.next_deadline() else {
-            return;
-        };
-        let now = Instant::now();
-        if deadline > now {
+        if time.is_empty() {
             return;
         }
-        // A call that schedules another is given a later moment than `now`.
+        // A call that schedules another is given a later moment than this.
+        let now = Instant::now();
         while guard("a delayed call", || time.run_next_due(now)) != Some(false) {}
     }
 

@@ -3,10 +3,10 @@
 use bytes::Bytes;
 
 /// Whether `Accept-Encoding` admits gzip (RFC 9110, 12.5.3): named in any case, or by `*`, and not
-/// with a weight of zero.
-pub(super) fn is_accepted(accept_encoding: &str) -> bool {
+/// with a weight of zero. The list may have come in several fields.
+pub(super) fn is_accepted<'a>(fields: impl IntoIterator<Item = &'a str>) -> bool {
     let mut by_star = false;
-    for item in accept_encoding.split(',') {
+    for item in fields.into_iter().flat_map(|field| field.split(',')) {
         let mut parts = item.split(';').map(str::trim);
         let coding = parts.next().unwrap_or_default();
         let is_wanted = parts
@@ -65,7 +65,7 @@ mod tests {
             ("gzipped", false),
             ("gzip;q=much", false),
         ] {
-            assert_eq!(is_accepted(accept), want, "{accept:?}");
+            assert_eq!(is_accepted([accept]), want, "{accept:?}");
         }
     }
 }

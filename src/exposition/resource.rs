@@ -88,7 +88,10 @@ impl Resource for MetricsResource {
         let mut response = Response::new(Bytes::new()).with_content_type(text::CONTENT_TYPE);
         if self.compresses {
             response = response.with_header(header::VARY, "Accept-Encoding");
-            let accepted = request.header(header::ACCEPT_ENCODING).unwrap_or_default();
+            let accepted = request
+                .headers()
+                .filter(|(name, _)| header::ACCEPT_ENCODING.as_str().eq_ignore_ascii_case(name))
+                .filter_map(|(_, value)| std::str::from_utf8(value).ok());
             if gzip::is_accepted(accepted)
                 && let Some(compressed) = gzip::compress(&body)
             {

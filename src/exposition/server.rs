@@ -118,6 +118,10 @@ impl MetricsServer {
         let _ = self.remote.call_from_thread(|reactor| {
             let _ = reactor.stop();
         });
+        // Dropped by a collector, say: a thread cannot wait for itself, and this one ends soon.
+        if thread.thread().id() == thread::current().id() {
+            return;
+        }
         // A panic has been logged, and must not follow us into a drop.
         let _ = thread.join();
     }

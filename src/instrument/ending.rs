@@ -5,6 +5,8 @@ use std::error::Error;
 
 use deferred_reactor::{Deferred, Failure};
 
+use crate::web::Rendered;
+
 /// What a measured function may return.
 ///
 /// A [`Deferred`] is measured until it ends, and everything else until it is returned; of a
@@ -17,6 +19,10 @@ use deferred_reactor::{Deferred, Failure};
 /// struct Row(u32);
 /// impl Ending for Row {}
 /// ```
+///
+/// A Deferred inside another value is not seen: a `Result<Deferred<T>, E>` ends when it is
+/// returned. End such a function in `.unwrap_or_else(Deferred::fail)`, which makes it a
+/// `Deferred<T>`.
 pub trait Ending: Sized {
     /// Calls `end` when this ends, with what it ended with.
     ///
@@ -54,6 +60,8 @@ impl End<'_> {
                 if let Some(failure) = error.downcast_ref::<Failure>() {
                     failure.is::<E>()
                 } else if let Some(boxed) = error.downcast_ref::<Box<dyn Error>>() {
+                    boxed.is::<E>()
+                } else if let Some(boxed) = error.downcast_ref::<Box<dyn Error + Send>>() {
                     boxed.is::<E>()
                 } else if let Some(boxed) = error.downcast_ref::<Box<dyn Error + Send + Sync>>() {
                     boxed.is::<E>()
@@ -93,6 +101,27 @@ impl<T, E: 'static> Ending for Result<T, E> {
     }
 }
 
+/// A page that comes later is measured until it is there; [`NOT_DONE_YET`] is all that is seen of
+/// one that is written elsewhere.
+///
+/// [`NOT_DONE_YET`]: crate::web::NOT_DONE_YET
+impl Ending for Rendered {
+    #[track_caller]
+    fn when_ended(self, end: impl FnOnce(End<'_>) + 'static) -> Self {
+        match self {
+            Self::Deferred(deferred) => Self::Deferred(deferred.when_ended(end)),
+            Self::DeferredResource(deferred) => Self::DeferredResource(deferred.when_ended(end)),
+            rendered => {
+                end(match &rendered {
+                    Self::Failed(failure) => End::Error(failure),
+                    _ => End::Success,
+                });
+                rendered
+            }
+        }
+    }
+}
+
 /// Plain values: their type parameters in brackets, then the type.
 macro_rules! plain {
     ($([$($generic:ident),*] $plain:ty;)*) => {$(
@@ -107,7 +136,7 @@ plain! {
     [] f32; [] f64;
     [] String; [] &'static str; [] std::path::PathBuf;
     [] std::time::Duration; [] std::time::Instant;
-    [] bytes::Bytes; [] crate::web::Response; [] crate::web::Rendered;
+    [] bytes::Bytes; [] crate::web::Response;
     [T] Option<T>; [T] Vec<T>; [T] Box<T>; [T] std::rc::Rc<T>; [T] std::sync::Arc<T>;
     [T] std::collections::VecDeque<T>;
     [T, S] std::collections::HashSet<T, S>; [T] std::collections::BTreeSet<T>;

@@ -3,9 +3,11 @@
 //! They are implemented for the types of the `prometheus` crate, its references and its `Arc`s. To
 //! use another metrics crate, implement them for a type of its own; each is one or two methods.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::sync::Arc;
 
+use deferred_reactor::Failure;
 use prometheus::core::{Atomic, GenericCounter, GenericGauge};
 use prometheus::{Gauge, Histogram};
 
@@ -86,3 +88,17 @@ macro_rules! through_pointers {
 }
 
 through_pointers!(&M, Rc<M>, Arc<M>);
+
+/// Updates a metric, and says whether it could be done.
+///
+/// A panic in a metric is logged and stops here: it must not cost the value or the error that is
+/// being measured, nor meet another panic, that of a measured function, which would end the process.
+pub(super) fn update(update: impl FnOnce()) -> bool {
+    let outcome = catch_unwind(AssertUnwindSafe(update));
+    outcome
+        .map_err(|payload| {
+            let failure = Failure::from_panic(payload);
+            log::error!(target: "metrics", "a metric was not updated: it {failure}");
+        })
+        .is_ok()
+}

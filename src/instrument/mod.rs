@@ -26,7 +26,7 @@
 //! What they promise, whatever happens: a Deferred succeeds, fails, is cancelled or abandoned, a
 //! function returns an error or panics before it has a Deferred; after any of these, the gauge is
 //! back where it was, and the histogram has exactly one observation more. Values and errors pass
-//! through unchanged.
+//! through unchanged, also where the metric itself panics: that is logged.
 
 mod ending;
 mod metrics;
@@ -116,8 +116,8 @@ struct Timer<M: Observe> {
 
 impl<M: Observe> Drop for Timer<M> {
     fn drop(&mut self) {
-        self.metric
-            .observe_seconds(self.start.elapsed().as_secs_f64());
+        let seconds = self.start.elapsed().as_secs_f64();
+        metrics::update(|| self.metric.observe_seconds(seconds));
     }
 }
 
@@ -144,7 +144,7 @@ where
     let metric = metric.clone();
     measured.measure(move |end| {
         if end.is_error() {
-            metric.increment();
+            metrics::update(|| metric.increment());
         }
     })
 }
@@ -175,7 +175,7 @@ where
     let metric = metric.clone();
     measured.measure(move |end| {
         if end.is::<E>() {
-            metric.increment();
+            metrics::update(|| metric.increment());
         }
     })
 }
@@ -200,8 +200,7 @@ where
     M: UpDown + Clone + 'static,
     X: Measured,
 {
-    metric.inc();
-    let entered = Entered(metric.clone());
+    let entered = metrics::update(|| metric.inc()).then(|| Entered(metric.clone()));
     measured.measure(move |_| drop(entered))
 }
 
@@ -210,6 +209,6 @@ struct Entered<M: UpDown>(M);
 
 impl<M: UpDown> Drop for Entered<M> {
     fn drop(&mut self) {
-        self.0.dec();
+        metrics::update(|| self.0.dec());
     }
 }

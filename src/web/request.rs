@@ -53,6 +53,8 @@ pub(super) struct Exchange {
     pub(super) response: ResponseHead,
     /// How many path segments have been walked.
     walked: Cell<usize>,
+    /// Where in the path the next one begins; beyond its end when there is none.
+    next_segment: Cell<usize>,
     pub(super) params: Params,
 }
 
@@ -61,6 +63,7 @@ impl Exchange {
         self.body = Bytes::new();
         self.response.clear();
         self.walked.set(0);
+        self.next_segment.set(0);
         self.params = Params::default();
     }
 }
@@ -115,13 +118,7 @@ impl Request {
     ///
     /// `None` also for a value that is not UTF-8, which [`headers`](Self::headers) shows.
     pub fn header(&self, name: impl AsRef<str>) -> Option<&str> {
-        let name = name.as_ref();
-        let (_, value) = self
-            .head()
-            .fields()
-            .rev()
-            .find(|(known, _)| known.eq_ignore_ascii_case(name))?;
-        std::str::from_utf8(value).ok()
+        std::str::from_utf8(self.head().field(name.as_ref())?).ok()
     }
 
     /// All header fields in the order in which they came, names spelled as they came.
@@ -240,14 +237,24 @@ impl Request {
 
     /// The next segment to walk, or `None` at the end of the path. Counts it as walked.
     pub(super) fn next_segment(&self) -> Option<Cow<'_, str>> {
-        let segment = self.segments().nth(self.walked())?;
-        self.walk(1);
-        Some(segment)
+        let exchange = self.exchange();
+        let path = self.path();
+        // The first segment comes after the slash that the path begins with.
+        let start = exchange.next_segment.get().max(1);
+        let rest = path.get(start..)?;
+        let length = rest.find('/').unwrap_or(rest.len());
+        exchange.next_segment.set(start + length + 1);
+        exchange.walked.set(exchange.walked.get() + 1);
+        Some(decode(&rest[..length]))
     }
 
     /// Counts segments as walked.
     pub(super) fn walk(&self, count: usize) {
-        self.exchange().walked.set(self.walked() + count);
+        for _ in 0..count {
+            if self.next_segment().is_none() {
+                break;
+            }
+        }
     }
 
     pub(super) fn set_params(&mut self, params: Params) {
@@ -290,12 +297,21 @@ pub(super) fn decoded_segments(path: &str) -> impl Iterator<Item = Cow<'_, str>>
     path.strip_prefix('/')
         .unwrap_or(path)
         .split('/')
-        .map(|segment| percent_decode_str(segment).decode_utf8_lossy())
+        .map(decode)
+}
+
+/// Most segments are not encoded, and are lent as they are.
+fn decode(segment: &str) -> Cow<'_, str> {
+    match memchr::memchr(b'%', segment.as_bytes()) {
+        None => Cow::Borrowed(segment),
+        Some(_) => percent_decode_str(segment).decode_utf8_lossy(),
+    }
 }
 
 /// Whether every segment of the path decodes to UTF-8.
 pub(super) fn is_utf8(path: &str) -> bool {
-    !path.contains('%') || percent_decode_str(path).decode_utf8().is_ok()
+    memchr::memchr(b'%', path.as_bytes()).is_none()
+        || percent_decode_str(path).decode_utf8().is_ok()
 }
 
 /// Whether a finished response has gone out. Unlike a `Result`, it may be ignored.

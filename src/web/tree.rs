@@ -1,7 +1,7 @@
 //! A container of resources by name.
 
 use std::cell::RefCell;
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::fmt;
 use std::rc::Rc;
 
@@ -21,7 +21,7 @@ use super::{Rendered, Request, Resource, pages};
 /// admin.put_child("secret", pages::forbidden()); // answers at /admin/secret
 /// ```
 #[derive(Clone, Default)]
-pub struct Tree(Rc<RefCell<HashMap<String, Rc<dyn Resource>>>>);
+pub struct Tree(Rc<RefCell<BTreeMap<String, Rc<dyn Resource>>>>);
 
 impl Tree {
     /// A tree without children.

@@ -108,6 +108,10 @@ impl TimeSource {
         calls.collect()
     }
 
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.timers.borrow().is_empty()
+    }
+
     pub(crate) fn next_deadline(&self) -> Option<Instant> {
         self.0.timers.borrow_mut().next_deadline()
     }

@@ -80,7 +80,10 @@ impl Scan {
 pub(crate) struct Head {
     bytes: Vec<u8>,
     fields: Vec<Field>,
-    target: Range<usize>,
+    /// Copied out, as a `str`: it is looked at several times, and checked once.
+    target: String,
+    /// Where the path is in the target.
+    path: Range<usize>,
     pub(crate) method: Method,
     pub(crate) version: Version,
     pub(crate) framing: Framing,
@@ -117,7 +120,8 @@ impl Default for Head {
         Self {
             bytes: Vec::new(),
             fields: Vec::new(),
-            target: 0..0,
+            target: String::new(),
+            path: 0..0,
             method: Method::GET,
             version: Version::Http11,
             framing: Framing::None,
@@ -150,11 +154,10 @@ impl Head {
                 limit: limits.fields,
             });
         }
-        self.check_target()?;
-        self.understand()
+        self.check_target()
     }
 
-    /// Finds the fields.
+    /// Finds the fields, and what they mean.
     fn cut<'b>(
         &mut self,
         bytes: &'b [u8],
@@ -184,24 +187,25 @@ impl Head {
         };
         self.method = Method::from_bytes(request.method.unwrap_or_default().as_bytes())
             .map_err(|_| HeadError::RequestLine)?;
-        self.target = place(request.path.unwrap_or_default().as_bytes());
+        self.target.clear();
+        self.target.push_str(request.path.unwrap_or_default());
         self.fields
             .extend(request.headers.iter().map(|field| Field {
                 name: place(field.name.as_bytes()),
                 value: place(field.value.trim_ascii()),
             }));
-        Ok(())
+        self.understand(request.headers)
     }
 
     /// Refuses targets that are none of the four forms of RFC 9112, section 3.2.
-    fn check_target(&self) -> Result<(), HeadError> {
-        let target = self.target();
-        let is_asterisk = target == "*";
+    fn check_target(&mut self) -> Result<(), HeadError> {
+        self.path = find_path(&self.target);
+        let is_asterisk = self.target == "*";
         let is_authority = self.method == Method::CONNECT;
         if !(is_asterisk || is_authority || self.path().starts_with('/')) {
             return Err(HeadError::Target);
         }
-        let mut bytes = target.bytes();
+        let mut bytes = self.target.bytes();
         while let Some(byte) = bytes.next() {
             let is_good = match byte {
                 b'%' => [bytes.next(), bytes.next()]
@@ -219,13 +223,14 @@ impl Head {
     }
 
     /// Decides what the fields mean for the connection.
-    fn understand(&mut self) -> Result<(), HeadError> {
+    fn understand(&mut self, fields: &[httparse::Header<'_>]) -> Result<(), HeadError> {
         let mut hosts = 0;
         let mut length = None;
         let mut is_chunked = false;
         let mut closes = self.version == Version::Http10;
         let mut expects_continue = false;
-        for (name, value) in self.fields() {
+        for field in fields {
+            let (name, value) = (field.name, field.value.trim_ascii());
             // Told apart by length first: most fields are none of these.
             match name.len() {
                 4 if name.eq_ignore_ascii_case("host") => hosts += 1,
@@ -280,21 +285,12 @@ impl Head {
 
     /// The request target as it came.
     pub(crate) fn target(&self) -> &str {
-        self.text(&self.target)
+        &self.target
     }
 
-    /// The path of the target, still encoded; empty where the target has none.
+    /// The path of the target, still encoded; the whole target where that has none.
     pub(crate) fn path(&self) -> &str {
-        let target = self.target();
-        let path = match absolute_form(target) {
-            // An absolute URI without a path means its root.
-            Some(after_scheme) => match after_scheme.find(['/', '?']) {
-                Some(at) if after_scheme[at..].starts_with('/') => &after_scheme[at..],
-                _ => "/",
-            },
-            None => target,
-        };
-        path.split_once('?').map_or(path, |(path, _)| path)
+        &self.target[self.path.clone()]
     }
 
     /// What follows the first question mark.
@@ -304,14 +300,34 @@ impl Head {
 
     /// The fields in the order in which they came.
     pub(crate) fn fields(&self) -> impl DoubleEndedIterator<Item = (&str, &[u8])> {
-        self.fields
-            .iter()
-            .map(|field| (self.text(&field.name), &self.bytes[field.value.clone()]))
+        self.fields.iter().map(|field| {
+            // httparse gave the name out as a `str`.
+            let name = std::str::from_utf8(&self.bytes[field.name.clone()]).unwrap_or_default();
+            (name, &self.bytes[field.value.clone()])
+        })
     }
 
-    fn text(&self, range: &Range<usize>) -> &str {
-        // httparse gave these out as `str`.
-        std::str::from_utf8(&self.bytes[range.clone()]).unwrap_or_default()
+    /// The value of the last field of that name, whatever its case.
+    pub(crate) fn field(&self, name: &str) -> Option<&[u8]> {
+        let is_wanted = |field: &&Field| {
+            field.name.len() == name.len()
+                && self.bytes[field.name.clone()].eq_ignore_ascii_case(name.as_bytes())
+        };
+        let field = self.fields.iter().rev().find(is_wanted)?;
+        Some(&self.bytes[field.value.clone()])
+    }
+}
+
+/// Where the path is in a target; all of it where it is no path and no absolute URI.
+fn find_path(target: &str) -> Range<usize> {
+    let end = target.find('?').unwrap_or(target.len());
+    match absolute_form(&target[..end]) {
+        None => 0..end,
+        Some(after_scheme) => match after_scheme.find('/') {
+            Some(slash) => end - after_scheme.len() + slash..end,
+            // An absolute URI without a path means its root; the slash of the scheme will do.
+            None => end - after_scheme.len() - 1..end - after_scheme.len(),
+        },
     }
 }
 
@@ -464,7 +480,7 @@ mod tests {
     fn malformed_request_lines_are_refused() {
         for (bad, want) in [
             ("GET  / HTTP/1.1", HeadError::RequestLine),
-            ("GET /  HTTP/1.1", HeadError::RequestLine),
+            ("GET /  HTTP/1.1", HeadError::Version),
             (" GET / HTTP/1.1", HeadError::RequestLine),
             ("GET / HTTP/1.1 ", HeadError::RequestLine),
             ("GET /", HeadError::RequestLine),

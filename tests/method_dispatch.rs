@@ -1,0 +1,242 @@
+//! Which handler answers which method, and what is said where there is none.
+
+mod support;
+
+use prometheus_deferred::web::{
+    Method, Rendered, Request, Resource, Response, StatusCode, Tree, header,
+};
+use support::{Server, leaf, note};
+
+/// Has a handler for each method that has one.
+struct All;
+
+impl Resource for All {
+    fn render_get(&self, _: Request) -> Rendered {
+        "get".into()
+    }
+    fn render_post(&self, _: Request) -> Rendered {
+        "post".into()
+    }
+    fn render_put(&self, _: Request) -> Rendered {
+        "put".into()
+    }
+    fn render_delete(&self, _: Request) -> Rendered {
+        "delete".into()
+    }
+    fn render_patch(&self, _: Request) -> Rendered {
+        "patch".into()
+    }
+    fn render_options(&self, _: Request) -> Rendered {
+        "options".into()
+    }
+    fn is_leaf(&self) -> bool {
+        true
+    }
+}
+
+/// Takes GET, and nothing else.
+struct OnlyGet;
+
+impl Resource for OnlyGet {
+    fn render_get(&self, mut request: Request) -> Rendered {
+        note("get");
+        request.set_header(header::ETAG, "\"7\"");
+        "seven".into()
+    }
+    fn is_leaf(&self) -> bool {
+        true
+    }
+}
+
+/// Takes POST and PUT and says so.
+struct Inbox;
+
+impl Resource for Inbox {
+    fn render_post(&self, _: Request) -> Rendered {
+        ().into()
+    }
+    fn render_put(&self, _: Request) -> Rendered {
+        ().into()
+    }
+    fn allowed_methods(&self) -> Vec<Method> {
+        vec![Method::PUT, Method::POST]
+    }
+    fn is_leaf(&self) -> bool {
+        true
+    }
+}
+
+/// W-09.
+#[test]
+fn each_method_has_its_handler() {
+    let server = Server::new(|| All);
+    for method in ["GET", "POST", "PUT", "DELETE", "PATCH", "OPTIONS"] {
+        let reply = server.ask(method, "/");
+        assert_eq!((reply.status, reply.text()), (200, &*method.to_lowercase()));
+    }
+}
+
+/// W-09.
+#[test]
+fn a_resource_that_overrides_render_takes_methods_nobody_has_heard_of() {
+    let server = Server::of(|request| request.method().to_string());
+    for method in [
+        "GET",
+        "BREW",
+        "get",
+        "TRACE",
+        "!#$%&'*+-.^_`|~x1",
+        "PROPFIND",
+    ] {
+        assert_eq!(server.ask(method, "/").text(), method);
+    }
+}
+
+/// W-10.
+#[test]
+fn head_runs_the_get_handler_and_sends_no_body() {
+    let server = Server::new(|| OnlyGet);
+    let mut client = server.connect();
+    client.send("HEAD / HTTP/1.1\r\nHost: h\r\n\r\n");
+    let head = client.head_reply();
+    client.get("/");
+    let get = client.reply();
+    assert_eq!(get.text(), "seven");
+    assert_eq!(
+        head.head, get.head,
+        "the same fields, and nothing follows them"
+    );
+    assert_eq!(head.header("Content-Length"), Some("5"));
+    assert_eq!(head.header("ETag"), Some("\"7\""));
+    assert_eq!(server.left_notes(), ["get", "get"]);
+}
+
+/// W-10. However the body of the GET is framed, HEAD gives its fields, and the next response is
+/// where the client looks for it.
+#[test]
+fn head_has_no_body_in_any_framing() {
+    let server = Server::new(|| {
+        let root = Tree::new();
+        root.put_child("whole", leaf(|_| "1234"));
+        root.put_child("empty", leaf(|_| ()));
+        root.put_child(
+            "parts",
+            leaf(|mut request: Request| {
+                request.write("12");
+                request.write("34");
+                request.finish();
+                prometheus_deferred::web::NOT_DONE_YET
+            }),
+        );
+        root.put_child(
+            "declared",
+            leaf(|mut request: Request| {
+                request.set_header(header::CONTENT_LENGTH, "4");
+                request.write("12");
+                request.write("34");
+            }),
+        );
+        root.put_child(
+            "unwritten",
+            leaf(|_| Response::new("").with_header(header::CONTENT_LENGTH, "4000000000000")),
+        );
+        root.put_child("missing", leaf(|_| StatusCode::NOT_FOUND));
+        root.put_child("broken", leaf(|_| -> () { panic!("no page") }));
+        root
+    });
+    let mut client = server.connect();
+    for (target, status, length, coding) in [
+        ("/whole", 200, Some("4"), None),
+        ("/empty", 200, Some("0"), None),
+        ("/parts", 200, None, Some("chunked")),
+        ("/declared", 200, Some("4"), None),
+        ("/unwritten", 200, Some("4000000000000"), None),
+        ("/missing", 404, Some("0"), None),
+        ("/nothing", 404, None, None),
+        ("/broken", 500, None, None),
+    ] {
+        client.send(format!("HEAD {target} HTTP/1.1\r\nHost: h\r\n\r\n"));
+        let reply = client.head_reply();
+        assert_eq!(reply.status, status, "{target}");
+        if status == 200 {
+            assert_eq!(reply.header("Content-Length"), length, "{target}");
+        }
+        assert_eq!(reply.header("Transfer-Encoding"), coding, "{target}");
+        client.get("/whole");
+        assert_eq!(client.reply().text(), "1234", "after HEAD {target}");
+    }
+    let mut old = server.connect();
+    old.send("HEAD /parts HTTP/1.0\r\n\r\n");
+    let reply = old.head_reply();
+    assert_eq!(reply.header("Transfer-Encoding"), None);
+    assert_eq!(old.rest(), b"");
+}
+
+/// W-11, W-12.
+#[test]
+fn a_known_method_without_handler_is_not_allowed() {
+    let server = Server::new(|| OnlyGet);
+    for method in ["POST", "PUT", "DELETE", "PATCH", "OPTIONS", "TRACE"] {
+        let page = server.ask(method, "/a&b'c");
+        assert_eq!(page.status, 405, "{method}");
+        assert_eq!(page.header("Allow"), Some("GET, HEAD"), "{method}");
+        assert!(page.text().contains("/a&amp;b&#39;c"), "{page:?}");
+    }
+    assert!(server.left_notes().is_empty());
+}
+
+/// W-12.
+#[test]
+fn an_unknown_method_is_not_implemented() {
+    let server = Server::new(|| OnlyGet);
+    for method in ["BREW", "get", "Get", "PROPFIND", "M&M'S", "X"] {
+        let page = server.ask(method, "/");
+        assert_eq!(page.status, 501, "{method}");
+        assert_eq!(page.header("Allow"), None, "{method}");
+        let escaped = method.replace('&', "&amp;").replace('\'', "&#39;");
+        assert!(page.text().contains(&escaped), "{page:?}");
+        assert!(!page.text().contains("M&M"), "{page:?}");
+    }
+}
+
+/// W-13.
+#[test]
+fn declared_methods_are_what_allow_lists() {
+    let server = Server::new(|| Inbox);
+    for method in ["GET", "HEAD", "DELETE"] {
+        let page = server.ask(method, "/");
+        assert_eq!(page.status, 405);
+        assert_eq!(page.header("Allow"), Some("POST, PUT"), "{method}");
+    }
+    assert_eq!(server.ask("PUT", "/").status, 200);
+}
+
+/// W-14.
+#[test]
+fn options_of_the_server_asks_no_resource() {
+    let server = Server::of(|_| note("asked"));
+    let mut client = server.connect();
+    client.send("OPTIONS * HTTP/1.1\r\nHost: h\r\n\r\n");
+    let reply = client.reply();
+    assert_eq!((reply.status, reply.text()), (200, ""));
+    for line in [
+        "GET *",
+        "HEAD *",
+        "POST *",
+        "BREW *",
+        "CONNECT *",
+        "CONNECT example.com:443",
+    ] {
+        client.send(format!("{line} HTTP/1.1\r\nHost: h\r\n\r\n"));
+        let reply = if line.starts_with("HEAD") {
+            client.head_reply()
+        } else {
+            client.reply()
+        };
+        assert_eq!(reply.status, 405, "{line}");
+        assert_eq!(reply.header("Allow"), Some("OPTIONS"), "{line}");
+    }
+    assert!(server.left_notes().is_empty());
+    assert_eq!(server.ask("OPTIONS", "/*").status, 200);
+    assert_eq!(server.left_notes(), ["asked"]);
+}
