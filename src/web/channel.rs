@@ -24,7 +24,9 @@ use bytes::Bytes;
 use deferred_reactor::net::{
     ConnectionAborted, ConnectionDone, ConnectionLost, Protocol, Transport,
 };
-use deferred_reactor::{Canceller, Deferred, DelayedCall, Failure, ReactorTime, Resolver};
+use deferred_reactor::{
+    CancelledError, Canceller, Deferred, DelayedCall, Failure, ReactorTime, Resolver,
+};
 use http::{Method, StatusCode, header};
 
 use super::http1::chunked::Decoder;
@@ -57,6 +59,8 @@ pub(super) struct Channel {
     /// What came and could not be used yet; empty, and without memory, most of the time.
     input: RefCell<Vec<u8>>,
     scan: Cell<Scan>,
+    /// Empty lines since the last request.
+    empty_lines: Cell<usize>,
     /// The request whose body is being received.
     incoming: RefCell<Option<Incoming>>,
     /// The response that is being made.
@@ -72,6 +76,8 @@ pub(super) struct Channel {
     /// Input is being used further up the stack.
     is_consuming: Cell<bool>,
     is_paused: Cell<bool>,
+    /// The client sends no more.
+    has_ended: Cell<bool>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -138,6 +144,7 @@ impl HttpProtocol {
             phase: Cell::new(Phase::Idle),
             input: RefCell::new(Vec::new()),
             scan: Cell::new(Scan::default()),
+            empty_lines: Cell::new(0),
             incoming: RefCell::new(None),
             current: Cell::new(Current::NONE),
             answer: Cell::new(Answer::Ours),
@@ -148,6 +155,7 @@ impl HttpProtocol {
             unsent: Cell::new(0),
             is_consuming: Cell::new(false),
             is_paused: Cell::new(false),
+            has_ended: Cell::new(false),
         }))
     }
 }
@@ -164,9 +172,8 @@ impl Protocol for HttpProtocol {
         Ok(())
     }
 
-    fn read_connection_lost(&mut self, transport: &Transport) {
-        // Nobody can be told apart from a client that has gone; Twisted does the same.
-        transport.lose_connection();
+    fn read_connection_lost(&mut self, _: &Transport) {
+        self.0.input_ended();
     }
 
     fn write_drained(&mut self, _: &Transport) {
@@ -206,6 +213,7 @@ impl Channel {
                     input.drain(..used);
                     self.input.replace(input);
                     self.trim_input();
+                    self.pace();
                 }
             }
         }
@@ -217,22 +225,49 @@ impl Channel {
             return;
         }
         self.receive(&[]);
-        let is_full = self.input.borrow().len() >= self.shared.limits.read_ahead_bytes;
-        if !is_full && self.is_paused.replace(false) {
-            self.transport().resume_producing();
+        if self.has_ended.get() {
+            self.input_ended();
         }
     }
 
-    /// Keeps what cannot be used yet, and pauses the client when it is much.
-    fn keep(&self, data: &[u8]) {
-        let mut input = self.input.borrow_mut();
-        input.extend_from_slice(data);
-        if self.phase.get() == Phase::Answering
-            && input.len() >= self.shared.limits.read_ahead_bytes
-            && !self.is_paused.replace(true)
-        {
-            self.transport().pause_producing();
+    /// The client sends no more. It cannot be told apart from one that has gone, and Twisted takes
+    /// it for one; but requests that wait only for earlier answers to be read get theirs first.
+    fn input_ended(&self) {
+        let waits_for_room = self.phase.get() == Phase::Idle
+            && self.is_output_full()
+            && !self.input.borrow().is_empty();
+        self.has_ended.set(true);
+        if !waits_for_room {
+            self.transport().lose_connection();
         }
+    }
+
+    /// Keeps what cannot be used yet.
+    fn keep(&self, data: &[u8]) {
+        self.input.borrow_mut().extend_from_slice(data);
+        self.pace();
+    }
+
+    /// Pauses the client while much is kept that has to wait, and for no longer: what is kept of a
+    /// request that is still coming has limits of its own.
+    fn pace(&self) {
+        let has_to_wait = match self.phase.get() {
+            Phase::Answering => true,
+            Phase::Idle | Phase::Head => self.is_output_full(),
+            Phase::Body | Phase::Closing | Phase::Gone => false,
+        };
+        let kept = self.input.borrow().len();
+        let pauses = has_to_wait && kept > 0 && kept >= self.shared.limits.read_ahead_bytes;
+        match (pauses, self.is_paused.replace(pauses)) {
+            (true, false) => self.transport().pause_producing(),
+            (false, true) => self.transport().resume_producing(),
+            _ => {}
+        }
+    }
+
+    /// Whether so much is to be sent that no further request is looked at.
+    fn is_output_full(&self) -> bool {
+        self.transport().buffered() > OUTPUT_BYTES
     }
 
     /// A quiet connection owns no buffer.
@@ -250,7 +285,7 @@ impl Channel {
         loop {
             let rest = &data[used..];
             let step = match self.phase.get() {
-                Phase::Idle | Phase::Head if self.transport().buffered() > OUTPUT_BYTES => 0,
+                Phase::Idle | Phase::Head if self.is_output_full() => 0,
                 Phase::Idle | Phase::Head => self.consume_head(rest),
                 Phase::Body => self.consume_body(rest),
                 Phase::Answering => 0,
@@ -268,13 +303,16 @@ impl Channel {
     /// Uses a whole head, or nothing.
     fn consume_head(self: &Rc<Self>, data: &[u8]) -> usize {
         let limits = &self.shared.limits;
-        let Some(skipped) = skip_empty_lines(data) else {
+        let skipped = 2 * data.chunks(2).take_while(|line| line == b"\r\n").count();
+        let empty_lines = self.empty_lines.get() + skipped / 2;
+        self.empty_lines.set(empty_lines);
+        if empty_lines > EMPTY_LINES {
             return self.refuse(
                 StatusCode::BAD_REQUEST,
                 "nothing but empty lines came",
                 data,
             );
-        };
+        }
         let rest = &data[skipped..];
         if rest.is_empty() || rest == b"\r" {
             return skipped;
@@ -298,6 +336,7 @@ impl Channel {
             }
             Err(error) => return self.refuse(error.status(), &error.to_string(), data),
         };
+        self.empty_lines.set(0);
         let mut exchange = self.shared.take_exchange();
         if let Err(error) = exchange.head.read(&rest[..length], &limits.head) {
             self.shared.put_exchange(exchange);
@@ -373,10 +412,6 @@ impl Channel {
     }
 
     /// Answers what cannot be understood, and ends the connection. Uses up all of `data`.
-    ///
-    /// The client may be sending still. Closing at once would reset the connection, and with it
-    /// the answer on its way (RFC 9112, 9.6); so only our side is closed, and what comes is thrown
-    /// away for a while.
     fn refuse(self: &Rc<Self>, status: StatusCode, message: &str, data: &[u8]) -> usize {
         log::debug!(target: "web", "refused with {status}: {message}");
         let page = pages::page(status, message);
@@ -385,10 +420,21 @@ impl Channel {
             ..Current::NONE
         });
         self.write_whole(&page.head, &page.body);
-        self.phase.set(Phase::Closing);
-        self.transport().lose_write_connection();
-        self.expect_within(Some(LINGER));
+        self.close_gently(LINGER);
         data.len()
+    }
+
+    /// Closes our side once everything is sent, and the connection when the client does, or when
+    /// `patience` ends.
+    ///
+    /// The client may be sending still. Closing at once would reset the connection, and with it
+    /// the answer on its way (RFC 9112, 9.6); so what comes is thrown away for a while.
+    fn close_gently(self: &Rc<Self>, patience: Duration) {
+        self.phase.set(Phase::Closing);
+        self.input.take();
+        self.pace();
+        self.transport().lose_write_connection();
+        self.expect_within(Some(patience));
     }
 }
 
@@ -473,7 +519,7 @@ impl Channel {
         } else {
             self.render(self.shared.root.clone(), request)
         };
-        self.settle(id, rendered);
+        self.settle(id, rendered, HOPS);
     }
 
     /// Walks down from `start` and renders what is found there. A panic becomes a failure.
@@ -516,12 +562,13 @@ impl Channel {
             .into()
     }
 
-    /// Does what `render` returned asks for.
-    fn settle(self: &Rc<Self>, id: u64, rendered: Result<Rendered, Failure>) {
+    /// Does what `render` returned asks for. `hops` is how many more resources may be named.
+    fn settle(self: &Rc<Self>, id: u64, rendered: Result<Rendered, Failure>, hops: usize) {
         let mut rendered = rendered;
-        for _ in 0..HOPS {
+        for hops in (0..hops).rev() {
             if !self.is_current(id) {
-                return; // finished before `render` returned, or the client has gone
+                // Finished before `render` returned, or the client has gone.
+                return log_late_failure(&rendered);
             }
             match rendered {
                 Err(failure) | Ok(Rendered::Failed(failure)) => return self.fail(&failure),
@@ -541,32 +588,31 @@ impl Channel {
                     return;
                 }
                 Ok(Rendered::Deferred(deferred)) => {
-                    return self.wait_for(id, deferred.map(Rendered::Response));
+                    return self.wait_for(id, deferred.map(Rendered::Response), hops);
                 }
                 Ok(Rendered::DeferredResource(deferred)) => {
-                    return self.wait_for(id, deferred.map(Rendered::Resource));
+                    return self.wait_for(id, deferred.map(Rendered::Resource), hops);
                 }
                 Ok(Rendered::Resource(resource)) => {
-                    let request = Request::new(self.reclaim(id), self.clone());
-                    rendered = self.render(resource, request);
+                    let Some(exchange) = self.returned.take() else {
+                        let message = "a resource named another for a request and kept it";
+                        return self.fail(&Failure::message(message));
+                    };
+                    rendered = self.render(resource, Request::new(exchange, self.clone()));
                 }
             }
         }
-        self.fail(&Failure::message("resources name each other in a circle"));
+        if self.is_current(id) {
+            self.fail(&Failure::message("resources name each other in a circle"));
+        }
     }
 
-    fn wait_for(self: &Rc<Self>, id: u64, deferred: Deferred<Rendered>) {
+    fn wait_for(self: &Rc<Self>, id: u64, deferred: Deferred<Rendered>, hops: usize) {
         self.waiting.set(Some(deferred.canceller()));
         let channel = self.clone();
         drop(deferred.add_both(move |result| {
             channel.waiting.take();
-            if channel.is_current(id) {
-                channel.settle(id, result);
-            } else if let Err(failure) = result
-                && !failure.is::<deferred_reactor::CancelledError>()
-            {
-                log::error!(target: "web", "failed after the client had gone: {failure:#?}");
-            }
+            channel.settle(id, result, hops);
             Ok(())
         }));
     }
@@ -609,8 +655,7 @@ impl Channel {
         let current = self.current.get();
         let mut exchange = self.reclaim(current.id);
         if current.sent != Sent::Nothing {
-            self.shared.put_exchange(exchange);
-            return self.transport().abort_connection();
+            return self.cut_off(exchange);
         }
         exchange.response.clear();
         let text;
@@ -624,6 +669,13 @@ impl Channel {
             exchange,
             pages::page(StatusCode::INTERNAL_SERVER_ERROR, message),
         );
+    }
+
+    /// Ends the connection in the middle of a response. Nothing that follows is looked at.
+    fn cut_off(&self, exchange: Box<Exchange>) {
+        self.shared.put_exchange(exchange);
+        self.phase.set(Phase::Closing);
+        self.transport().abort_connection();
     }
 
     /// Whether this is the request that is being answered.
@@ -725,7 +777,8 @@ impl Channel {
                     exchange.head.target()
                 );
                 // Only a broken connection tells the client that this is not all.
-                self.transport().abort_connection();
+                self.cut_off(exchange);
+                return Finished(true);
             }
             Sent::Length(_) | Sent::UntilClose | Sent::NoBody => {}
         }
@@ -757,9 +810,7 @@ impl Channel {
     fn complete(self: &Rc<Self>, exchange: Box<Exchange>) {
         self.shared.put_exchange(exchange);
         if self.current.get().closes {
-            self.phase.set(Phase::Closing);
-            self.transport().lose_connection();
-            self.expect_within(Some(self.shared.limits.abort_timeout));
+            self.close_gently(self.shared.limits.abort_timeout);
         } else {
             self.phase.set(Phase::Idle);
             self.expect_within(self.shared.limits.keep_alive);
@@ -853,6 +904,15 @@ impl Channel {
     }
 }
 
+/// Tells of a failure that nobody is left to be answered with.
+fn log_late_failure(rendered: &Result<Rendered, Failure>) {
+    if let Err(failure) | Ok(Rendered::Failed(failure)) = rendered
+        && !failure.is::<CancelledError>()
+    {
+        log::error!(target: "web", "a request failed after its end: {failure:#?}");
+    }
+}
+
 /// Answers what is asked of the server itself: `OPTIONS *`, and nothing else.
 fn answer_for_server(request: Request) -> Rendered {
     if *request.method() == Method::OPTIONS {
@@ -862,12 +922,6 @@ fn answer_for_server(request: Request) -> Rendered {
     pages::page(StatusCode::METHOD_NOT_ALLOWED, &message)
         .with_allow(&[Method::OPTIONS])
         .into()
-}
-
-/// How many bytes of empty lines come first; `None` if there are too many lines.
-fn skip_empty_lines(data: &[u8]) -> Option<usize> {
-    let lines = data.chunks(2).take_while(|line| line == b"\r\n").count();
-    (lines <= EMPTY_LINES).then_some(2 * lines)
 }
 
 fn write_status_line(out: &mut Vec<u8>, status: StatusCode) {

@@ -143,8 +143,44 @@ impl<R: Resource + ?Sized> Resource for Rc<R> {
         (**self).render(request)
     }
 
+    fn render_get(&self, request: Request) -> Rendered {
+        (**self).render_get(request)
+    }
+
+    fn render_head(&self, request: Request) -> Rendered {
+        (**self).render_head(request)
+    }
+
+    fn render_post(&self, request: Request) -> Rendered {
+        (**self).render_post(request)
+    }
+
+    fn render_put(&self, request: Request) -> Rendered {
+        (**self).render_put(request)
+    }
+
+    fn render_delete(&self, request: Request) -> Rendered {
+        (**self).render_delete(request)
+    }
+
+    fn render_patch(&self, request: Request) -> Rendered {
+        (**self).render_patch(request)
+    }
+
+    fn render_options(&self, request: Request) -> Rendered {
+        (**self).render_options(request)
+    }
+
     fn allowed_methods(&self) -> Vec<Method> {
         (**self).allowed_methods()
+    }
+
+    fn get_child(&self, segment: &str, request: &Request) -> Option<Rc<dyn Resource>> {
+        (**self).get_child(segment, request)
+    }
+
+    fn children(&self) -> Option<&Tree> {
+        (**self).children()
     }
 
     fn get_child_with_default(&self, segment: &str, request: &Request) -> Option<Rc<dyn Resource>> {
@@ -318,6 +354,10 @@ impl Resource for DeferredResource {
             Arrival::Here(resource) => Rendered::Resource(resource.clone()),
             Arrival::Failed(text) => Rendered::Failed(Failure::message(text.clone())),
             Arrival::Awaited(asked) => {
+                if asked.len() == asked.capacity() {
+                    // Clients that gave up leave nothing behind, however many there are.
+                    asked.retain(Resolver::is_pending);
+                }
                 let (deferred, resolver) = Deferred::pending();
                 asked.push(resolver);
                 Rendered::DeferredResource(deferred)

@@ -5,12 +5,14 @@
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::PathBuf;
-use std::process::{Child, ChildStdin, Command, Output, Stdio};
+use std::process::{Child, ChildStdin, ChildStdout, Command, Output, Stdio};
 use std::time::Duration;
 
 /// A running example; killed when dropped.
 pub(crate) struct Example {
     child: Child,
+    /// Kept open: a program that prints into a closed pipe dies of it.
+    _stdout: BufReader<ChildStdout>,
     pub(crate) stdin: Option<ChildStdin>,
     pub(crate) address: SocketAddr,
 }
@@ -25,8 +27,9 @@ impl Example {
             .spawn()
             .unwrap_or_else(|error| panic!("example {name} does not start: {error}"));
         let stdout = child.stdout.take().expect("it is piped");
+        let mut stdout = BufReader::new(stdout);
         let mut line = String::new();
-        BufReader::new(stdout).read_line(&mut line).unwrap();
+        stdout.read_line(&mut line).unwrap();
         let address = line
             .strip_prefix("listening on http://")
             .and_then(|rest| rest.trim_end().strip_suffix('/'))
@@ -35,6 +38,7 @@ impl Example {
         Self {
             stdin: child.stdin.take(),
             child,
+            _stdout: stdout,
             address,
         }
     }

@@ -55,8 +55,11 @@ impl Output {
 
     /// Takes out the buffer that small writes go to; [`put_back`](Self::put_back) ends the write.
     pub(crate) fn take_buffer(&mut self) -> Vec<u8> {
+        // A piece that is partly sent is not added to. `len` stays right while the buffer is out,
+        // and a queue that never drains entirely still lets go of what it has sent.
+        let is_partly_sent = self.sent > 0 && self.pieces.len() == 1;
         match self.pieces.back_mut() {
-            Some(Piece::Copied(buffer)) => {
+            Some(Piece::Copied(buffer)) if !is_partly_sent => {
                 self.length -= buffer.len();
                 let buffer = std::mem::take(buffer);
                 self.pieces.pop_back();
@@ -176,7 +179,11 @@ mod tests {
                 if is_shared {
                     output.write_bytes(Bytes::from(data));
                 } else {
-                    output.write(&data);
+                    let mut buffer = output.take_buffer();
+                    let lent = buffer.len();
+                    assert_eq!(output.len() + lent + size, want.len() - sink.0.len());
+                    buffer.extend_from_slice(&data);
+                    output.put_back(buffer);
                 }
                 if n % 3 == 2 {
                     output.send(&mut sink).unwrap();
