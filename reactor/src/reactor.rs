@@ -80,6 +80,8 @@ pub(crate) struct Core {
     waiting: Waiting,
     triggers: Rc<Triggers>,
     state: Cell<LifeState>,
+    /// From the *during* phase of startup until that of shutdown.
+    is_running: Cell<bool>,
     /// How many ports each shared factory listens on.
     factories: RefCell<HashMap<usize, usize>>,
     exit_signal: Cell<Option<i32>>,
@@ -94,10 +96,10 @@ enum LifeState {
     Running,
     /// Asked to stop; the shutdown triggers run when the turn is over.
     Stopping,
-    /// The shutdown triggers are running, or their Deferreds are waited for.
+    /// The *before* triggers of shutdown are running, or their Deferreds are waited for.
     ShuttingDown,
-    /// All is done; `run` returns when the turn is over.
-    Stopped,
+    /// Those are done; the rest of the shutdown comes when the turn is over.
+    Closing,
 }
 
 /// A registered socket.
@@ -129,8 +131,10 @@ pub(crate) struct Readiness {
     pub(crate) is_writable: bool,
     /// The peer sends no more.
     pub(crate) has_hung_up: bool,
-    /// Nothing can be sent any more.
-    pub(crate) is_broken: bool,
+    /// Nothing can be sent any more: the connection broke, or both sides have closed it.
+    pub(crate) cannot_send: bool,
+    /// The system has an error to tell.
+    pub(crate) has_failed: bool,
 }
 
 /// Something that the reactor drives (Twisted's `FileDescriptor`).
@@ -185,6 +189,7 @@ impl Reactor {
             waiting: RefCell::new(Slab::new()),
             triggers: Rc::new(Triggers::default()),
             state: Cell::new(LifeState::Idle),
+            is_running: Cell::new(false),
             factories: RefCell::new(HashMap::new()),
             exit_signal: Cell::new(None),
             #[cfg(unix)]
@@ -239,10 +244,7 @@ impl Reactor {
 
     /// Whether it runs: from the *during* phase of startup until that of shutdown.
     pub fn is_running(&self) -> bool {
-        matches!(
-            self.0.state.get(),
-            LifeState::Running | LifeState::Stopping | LifeState::ShuttingDown
-        )
+        self.0.is_running.get()
     }
 
     /// The signal that ended the last [`run`](Self::run), if it was one.
@@ -348,7 +350,9 @@ impl Reactor {
         let outcome = self.live(with_signals);
         // Also where the selector failed: what the loop drove must not outlive it half-open.
         core.close_all();
+        core.pool.stop();
         core.remove_signals();
+        core.is_running.set(false);
         core.state.set(LifeState::Idle);
         outcome
     }
@@ -366,6 +370,7 @@ impl Reactor {
                 && core.state.get() == LifeState::Starting
             {
                 core.state.set(LifeState::Running);
+                core.is_running.set(true);
                 core.pool.start();
             }
         }));
@@ -373,7 +378,8 @@ impl Reactor {
             if core.state.get() == LifeState::Stopping {
                 self.begin_shutdown();
             }
-            if core.state.get() == LifeState::Stopped {
+            if core.state.get() == LifeState::Closing {
+                self.finish_shutdown();
                 return Ok(());
             }
             self.turn()?;
@@ -383,21 +389,28 @@ impl Reactor {
     fn begin_shutdown(&self) {
         let core = &self.0;
         core.state.set(LifeState::ShuttingDown);
-        let stopping = self.clone();
-        let stopped = core.triggers.fire(SystemEvent::Shutdown, move || {
-            let core = &stopping.0;
-            core.close_all();
-            core.pool.stop();
-            // What the last jobs handed back still fires.
-            stopping.make_thread_calls();
-        });
-        let core = Rc::downgrade(core);
-        drop(stopped.add_callback(move |()| {
-            if let Some(core) = core.upgrade() {
-                core.state.set(LifeState::Stopped);
+        let waiting = Rc::downgrade(core);
+        let begun = core.triggers.begin(SystemEvent::Shutdown);
+        drop(begun.add_callback(move |()| {
+            // The last of them may be fired from anywhere, also from inside a protocol, which
+            // cannot be told there that it is disconnected. So the loop does the rest.
+            if let Some(core) = waiting.upgrade()
+                && core.state.get() == LifeState::ShuttingDown
+            {
+                core.state.set(LifeState::Closing);
             }
             Ok(())
         }));
+    }
+
+    fn finish_shutdown(&self) {
+        let core = &self.0;
+        core.is_running.set(false);
+        core.close_all();
+        core.pool.stop();
+        // What the last jobs handed back still fires.
+        self.make_thread_calls();
+        core.triggers.finish(SystemEvent::Shutdown);
     }
 
     /// One turn of the loop.
@@ -407,7 +420,7 @@ impl Reactor {
         self.make_thread_calls();
         core.attend();
         // A turn that ended the run must not go to sleep.
-        if matches!(core.state.get(), LifeState::Stopping | LifeState::Stopped) {
+        if matches!(core.state.get(), LifeState::Stopping | LifeState::Closing) {
             return Ok(());
         }
         let Some(mut events) = core.events.take() else {
@@ -464,7 +477,8 @@ impl Reactor {
                         is_readable: event.is_readable() || event.is_read_closed(),
                         is_writable: event.is_writable(),
                         has_hung_up: event.is_read_closed(),
-                        is_broken: event.is_error() || event.is_write_closed(),
+                        cannot_send: event.is_write_closed(),
+                        has_failed: event.is_error(),
                     };
                     descriptor.ready(core, readiness);
                 }

@@ -98,15 +98,16 @@ impl Triggers {
         Ok(())
     }
 
-    /// Takes the triggers of one phase.
-    fn take(&self, event: SystemEvent, phase: Phase) -> Vec<Function> {
+    /// Takes the next trigger of one phase, of those that were added before `end`.
+    ///
+    /// One at a time, since each of them may remove those that come after it; and no newer ones,
+    /// so that a trigger can add itself again for the next firing.
+    fn take_next(&self, event: SystemEvent, phase: Phase, end: u64) -> Option<Function> {
         let mut waiting = self.waiting.borrow_mut();
-        let all = std::mem::take(&mut *waiting);
-        let (taken, left): (Vec<_>, Vec<_>) = all
-            .into_iter()
-            .partition(|trigger| trigger.event == event && trigger.phase == phase);
-        *waiting = left;
-        taken.into_iter().map(|trigger| trigger.function).collect()
+        let index = waiting.iter().position(|trigger| {
+            trigger.event == event && trigger.phase == phase && trigger.id.0 < end
+        })?;
+        Some(waiting.remove(index).function)
     }
 
     /// Runs the triggers of `event`, with `happen` at the beginning of *during*.
@@ -118,32 +119,43 @@ impl Triggers {
         happen: impl FnOnce() + 'static,
     ) -> Deferred<()> {
         let triggers = self.clone();
-        run_all(event, self.take(event, Phase::Before)).add_callback(move |()| {
+        self.begin(event).add_callback(move |()| {
             happen();
-            for phase in [Phase::During, Phase::After] {
-                // Only *before* is waited for. What these phases leave pending goes on by itself.
-                drop(run_all(event, triggers.take(event, phase)));
-            }
+            triggers.finish(event);
             Ok(())
         })
     }
-}
 
-/// Runs functions in order; fires when all their Deferreds have. Failures are logged.
-fn run_all(event: SystemEvent, functions: Vec<Function>) -> Deferred<()> {
-    let (done, resolver) = Deferred::pending();
-    let last = Rc::new(LastOut(Cell::new(Some(resolver))));
-    for function in functions {
-        let last = last.clone();
-        drop(function().add_both(move |result| {
-            if let Err(failure) = result {
-                log::error!(target: "reactor", "a trigger of {event:?} failed: {failure:#?}");
-            }
-            drop(last);
-            Ok(())
-        }));
+    /// Runs the triggers of *before*. The Deferred fires when all of theirs have; it never fails.
+    pub(crate) fn begin(&self, event: SystemEvent) -> Deferred<()> {
+        self.run_phase(event, Phase::Before)
     }
-    done
+
+    /// Runs the triggers of *during* and *after*.
+    pub(crate) fn finish(&self, event: SystemEvent) {
+        for phase in [Phase::During, Phase::After] {
+            // Only *before* is waited for. What these phases leave pending goes on by itself.
+            drop(self.run_phase(event, phase));
+        }
+    }
+
+    /// Runs functions in order; fires when all their Deferreds have. Failures are logged.
+    fn run_phase(&self, event: SystemEvent, phase: Phase) -> Deferred<()> {
+        let (done, resolver) = Deferred::pending();
+        let last = Rc::new(LastOut(Cell::new(Some(resolver))));
+        let end = self.next_id.get();
+        while let Some(function) = self.take_next(event, phase, end) {
+            let last = last.clone();
+            drop(function().add_both(move |result| {
+                if let Err(failure) = result {
+                    log::error!(target: "reactor", "a trigger of {event:?} failed: {failure:#?}");
+                }
+                drop(last);
+                Ok(())
+            }));
+        }
+        done
+    }
 }
 
 /// Fires when the last of those who hold it lets go.

@@ -75,6 +75,8 @@ struct Flags {
     may_read: Cell<bool>,
     /// The peer has said that it sends no more: a short read does not mean that nothing is left.
     has_hung_up: Cell<bool>,
+    /// Nothing can be sent any more, and not because we have closed the sending side.
+    is_broken: Cell<bool>,
     /// The end of the input was read.
     read_is_closed: Cell<bool>,
     /// The protocol wants no data for now.
@@ -198,7 +200,12 @@ impl Connection {
                     self.tell(core, |protocol, transport| {
                         protocol.read_connection_lost(transport);
                         Ok(())
-                    })
+                    });
+                    if self.flags.write_is_closed.get() {
+                        // Neither side sends any more, and no event will come.
+                        self.lose(core, ConnectionDone.into());
+                    }
+                    false
                 }
                 Ok(count) => {
                     // A short read took all there was; whatever comes later is a new event
@@ -323,13 +330,10 @@ impl Descriptor for Connection {
         if readiness.is_writable {
             self.flags.write_is_blocked.set(false);
         }
-        if readiness.is_broken && !self.wants_data() {
-            // Nobody would read, so nobody would find out.
-            let cause = match &*self.stream.borrow() {
-                Some(stream) => stream.take_error().ok().flatten(),
-                None => None,
-            };
-            return self.lose(core, ConnectionLost { cause }.into());
+        // Once both sides have closed their sending sides it has hung up, but it is not broken:
+        // there may be something left to read.
+        if readiness.has_failed || readiness.cannot_send && !self.flags.write_is_closed.get() {
+            self.flags.is_broken.set(true);
         }
         self.attend(core);
     }
@@ -341,6 +345,14 @@ impl Descriptor for Connection {
             return self.lose(core, ConnectionAborted.into());
         }
         self.read(core);
+        if self.flags.is_broken.get() && !self.wants_data() {
+            // Nobody would read, so nobody would find out.
+            let cause = match &*self.stream.borrow() {
+                Some(stream) => stream.take_error().ok().flatten(),
+                None => None,
+            };
+            return self.lose(core, ConnectionLost { cause }.into());
+        }
         self.flush(core);
         self.flags.is_queued.set(false);
         if self.has_work() {
@@ -385,7 +397,7 @@ impl Transport {
                 self.0.with_output(|output| output.put_back(buffer));
             }
         }
-        if let Some(buffer) = self.with_output(Output::take_buffer) {
+        if let Some(buffer) = self.with_output(Output::lend_buffer) {
             write(&mut Lent(self, buffer).1);
         }
     }

@@ -32,6 +32,8 @@ pub(crate) struct Output {
 enum Piece {
     Copied(Vec<u8>),
     Shared(Bytes),
+    /// A buffer of this length that somebody writes to right now.
+    Lent(usize),
 }
 
 impl Piece {
@@ -39,6 +41,7 @@ impl Piece {
         match self {
             Self::Copied(bytes) => bytes,
             Self::Shared(bytes) => bytes,
+            Self::Lent(_) => &[],
         }
     }
 }
@@ -53,31 +56,47 @@ impl Output {
         self.len() == 0
     }
 
-    /// Takes out the buffer that small writes go to; [`put_back`](Self::put_back) ends the write.
-    pub(crate) fn take_buffer(&mut self) -> Vec<u8> {
-        // A piece that is partly sent is not added to. `len` stays right while the buffer is out,
-        // and a queue that never drains entirely still lets go of what it has sent.
-        let is_partly_sent = self.sent > 0 && self.pieces.len() == 1;
-        match self.pieces.back_mut() {
-            Some(Piece::Copied(buffer)) if !is_partly_sent => {
-                self.length -= buffer.len();
-                let buffer = std::mem::take(buffer);
-                self.pieces.pop_back();
-                buffer
+    /// Lends the buffer that small writes go to; [`put_back`](Self::put_back) ends the write.
+    ///
+    /// What is written meanwhile goes behind it. It may be lent again meanwhile, if that comes
+    /// back first. Nothing is sent meanwhile.
+    pub(crate) fn lend_buffer(&mut self) -> Vec<u8> {
+        let may_be_added_to = !self.is_partly_sent();
+        if let Some(piece @ Piece::Copied(_)) = self.pieces.back_mut()
+            && may_be_added_to
+        {
+            let length = piece.bytes().len();
+            if let Piece::Copied(buffer) = std::mem::replace(piece, Piece::Lent(length)) {
+                return buffer;
             }
-            _ => Vec::new(),
         }
+        self.pieces.push_back(Piece::Lent(0));
+        Vec::new()
+    }
+
+    /// Whether the last piece is partly sent. It is not added to, so that a queue that never drains
+    /// entirely still lets go of what it has sent.
+    fn is_partly_sent(&self) -> bool {
+        self.sent > 0 && self.pieces.len() == 1
     }
 
     pub(crate) fn put_back(&mut self, buffer: Vec<u8>) {
-        self.length += buffer.len();
-        self.pieces.push_back(Piece::Copied(buffer));
+        for piece in self.pieces.iter_mut().rev() {
+            if let Piece::Lent(length) = *piece {
+                self.length = self.length - length + buffer.len();
+                *piece = Piece::Copied(buffer);
+                return;
+            }
+        }
     }
 
     pub(crate) fn write(&mut self, data: &[u8]) {
-        let mut buffer = self.take_buffer();
-        buffer.extend_from_slice(data);
-        self.put_back(buffer);
+        self.length += data.len();
+        let may_be_added_to = !self.is_partly_sent();
+        match self.pieces.back_mut() {
+            Some(Piece::Copied(buffer)) if may_be_added_to => buffer.extend_from_slice(data),
+            _ => self.pieces.push_back(Piece::Copied(data.to_vec())),
+        }
     }
 
     pub(crate) fn write_bytes(&mut self, data: Bytes) {
@@ -97,7 +116,8 @@ impl Output {
             _ => {
                 let mut slices = [IoSlice::new(&[]); SLICES];
                 let mut count = 0;
-                for (slice, piece) in slices.iter_mut().zip(&self.pieces) {
+                let pieces = self.pieces.iter().filter(|piece| !piece.bytes().is_empty());
+                for (slice, piece) in slices.iter_mut().zip(pieces) {
                     let skip = if count == 0 { self.sent } else { 0 };
                     *slice = IoSlice::new(&piece.bytes()[skip..]);
                     count += 1;
@@ -179,9 +199,8 @@ mod tests {
                 if is_shared {
                     output.write_bytes(Bytes::from(data));
                 } else {
-                    let mut buffer = output.take_buffer();
-                    let lent = buffer.len();
-                    assert_eq!(output.len() + lent + size, want.len() - sink.0.len());
+                    let mut buffer = output.lend_buffer();
+                    assert_eq!(output.len() + size, want.len() - sink.0.len());
                     buffer.extend_from_slice(&data);
                     output.put_back(buffer);
                 }

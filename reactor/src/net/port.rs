@@ -1,6 +1,6 @@
 //! A listening TCP port.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::io;
 use std::net::ToSocketAddrs;
@@ -27,6 +27,8 @@ pub(crate) struct Listener {
     address: Address,
     /// `None` once closed.
     socket: RefCell<Option<TcpListener>>,
+    /// There was no room for another connection; a delayed call will try again.
+    is_resting: Cell<bool>,
     factory: Rc<dyn Factory>,
 }
 
@@ -42,6 +44,7 @@ pub(crate) fn listen_tcp(
         slot,
         address,
         socket: RefCell::new(Some(socket)),
+        is_resting: Cell::new(false),
         factory,
     });
     core.occupy(slot, listener.clone());
@@ -131,6 +134,10 @@ impl Descriptor for Listener {
     }
 
     fn attend(self: Rc<Self>, core: &Rc<Core>) {
+        // Those who come meanwhile are waiting with the others.
+        if self.is_resting.get() {
+            return;
+        }
         match self.accept(core) {
             Ok(false) => {}
             Ok(true) => core.want_attention(self),
@@ -142,11 +149,13 @@ impl Descriptor for Listener {
                     "cannot accept on {} (trying again in {REST:?}): {error}",
                     self.address
                 );
+                self.is_resting.set(true);
                 let core_again = Rc::downgrade(core);
                 let listener = Rc::downgrade(&self);
                 core.time().call_later(REST, move || {
                     if let (Some(core), Some(listener)) = (core_again.upgrade(), listener.upgrade())
                     {
+                        listener.is_resting.set(false);
                         listener.attend(&core);
                     }
                 });

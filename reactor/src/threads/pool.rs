@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::{self, JoinHandle};
 
 use crossbeam_channel::{Receiver, Sender};
+use parking_lot::Mutex;
 use slab::Slab;
 
 use crate::deferred::{Deferred, Failure};
@@ -20,7 +21,18 @@ type Job = Box<dyn FnOnce() + Send>;
 /// What is sent to the workers.
 enum Order {
     Do(Job),
+    /// There are too many workers now: look whether you should go.
+    Look,
     Leave,
+}
+
+/// How many workers there are, and how many there may be.
+///
+/// A worker counts itself out under the lock when it decides to go, so whoever asks knows how many
+/// are left to take a job.
+struct Staff {
+    present: usize,
+    size: usize,
 }
 
 /// Twisted's default for its pool.
@@ -33,8 +45,9 @@ pub(crate) struct Pool {
     inbox: Receiver<Order>,
     /// Jobs that are queued or being done.
     unfinished: Arc<AtomicUsize>,
+    staff: Arc<Mutex<Staff>>,
+    /// Those present, and some that may not have ended yet.
     workers: RefCell<Vec<JoinHandle<()>>>,
-    size: Cell<usize>,
     is_running: Cell<bool>,
 }
 
@@ -45,8 +58,11 @@ impl Pool {
             orders,
             inbox,
             unfinished: Arc::new(AtomicUsize::new(0)),
+            staff: Arc::new(Mutex::new(Staff {
+                present: 0,
+                size: DEFAULT_SIZE,
+            })),
             workers: RefCell::new(Vec::new()),
-            size: Cell::new(DEFAULT_SIZE),
             is_running: Cell::new(false),
         }
     }
@@ -66,12 +82,14 @@ impl Pool {
 
     /// At most `size` jobs at once, from now on; at least one.
     pub(crate) fn resize(&self, size: usize) {
-        let size = size.max(1);
-        let before = self.size.replace(size);
-        // Those who are at work leave when they are done with it.
-        let present = self.workers.borrow().len().min(before);
-        for _ in size..present {
-            let _ = self.orders.send(Order::Leave);
+        let mut staff = self.staff.lock();
+        staff.size = size.max(1);
+        let surplus = staff.present.saturating_sub(staff.size);
+        drop(staff);
+        // Those who are at work go when they are done with it, before the next job; this is for
+        // those who wait for one.
+        for _ in 0..surplus {
+            let _ = self.orders.send(Order::Look);
         }
         self.hire();
     }
@@ -87,7 +105,8 @@ impl Pool {
             // A worker catches the panics of its jobs.
             let _ = worker.join();
         }
-        // Orders to leave that `resize` had given too many, and jobs that nobody could be hired for.
+        self.staff.lock().present = 0;
+        // Orders for workers who had gone by themselves, and jobs that nobody could be hired for.
         let left: Vec<Order> = self.inbox.try_iter().collect();
         for order in left {
             if matches!(order, Order::Do(_)) {
@@ -103,14 +122,19 @@ impl Pool {
         }
         let mut workers = self.workers.borrow_mut();
         workers.retain(|worker| !worker.is_finished());
-        let wanted = self.unfinished.load(Ordering::Acquire).min(self.size.get());
-        while workers.len() < wanted {
+        let mut staff = self.staff.lock();
+        let wanted = self.unfinished.load(Ordering::Acquire).min(staff.size);
+        while staff.present < wanted {
             let inbox = self.inbox.clone();
             let unfinished = self.unfinished.clone();
-            let name = format!("reactor-worker-{}", workers.len());
+            let shared = self.staff.clone();
+            let name = format!("reactor-worker-{}", staff.present);
             let worker = thread::Builder::new().name(name);
-            match worker.spawn(move || work(&inbox, &unfinished)) {
-                Ok(worker) => workers.push(worker),
+            match worker.spawn(move || work(&inbox, &unfinished, &shared)) {
+                Ok(worker) => {
+                    staff.present += 1;
+                    workers.push(worker);
+                }
                 Err(error) => {
                     log::error!(target: "reactor", "cannot start a worker thread: {error}");
                     break;
@@ -127,13 +151,25 @@ impl Drop for Pool {
 }
 
 /// The life of a worker.
-fn work(inbox: &Receiver<Order>, unfinished: &AtomicUsize) {
-    while let Ok(Order::Do(job)) = inbox.recv() {
-        if let Err(payload) = catch_unwind(AssertUnwindSafe(job)) {
-            let failure = Failure::from_panic(payload);
-            log::error!(target: "reactor", "a job in a worker thread {failure}");
+fn work(inbox: &Receiver<Order>, unfinished: &AtomicUsize, staff: &Mutex<Staff>) {
+    loop {
+        let mut staff = staff.lock();
+        if staff.present > staff.size {
+            staff.present -= 1;
+            return;
         }
-        unfinished.fetch_sub(1, Ordering::AcqRel);
+        drop(staff);
+        match inbox.recv() {
+            Ok(Order::Do(job)) => {
+                if let Err(payload) = catch_unwind(AssertUnwindSafe(job)) {
+                    let failure = Failure::from_panic(payload);
+                    log::error!(target: "reactor", "a job in a worker thread {failure}");
+                }
+                unfinished.fetch_sub(1, Ordering::AcqRel);
+            }
+            Ok(Order::Look) => {}
+            Ok(Order::Leave) | Err(_) => return,
+        }
     }
 }
 

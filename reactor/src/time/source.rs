@@ -167,10 +167,12 @@ impl fmt::Debug for TimeSource {
     }
 }
 
-/// `delay` after `now`, or a century hence where that cannot be told.
+/// `delay` after `now`, or a century hence where that cannot be told, or never any later.
 fn after(now: Instant, delay: Duration) -> Instant {
     const CENTURY: Duration = Duration::from_secs(100 * 366 * 24 * 60 * 60);
-    now.checked_add(delay).unwrap_or_else(|| now + CENTURY)
+    now.checked_add(delay)
+        .or_else(|| now.checked_add(CENTURY))
+        .unwrap_or(now)
 }
 
 /// A call that will be made later, unless it is cancelled or moved (Twisted's `IDelayedCall`).

@@ -1,0 +1,180 @@
+//! SIGINT and SIGTERM, each time in a process of its own.
+#![cfg(unix)]
+#![allow(clippy::unwrap_used, reason = "in a test a panic is the report")]
+
+mod peers;
+
+use std::os::unix::process::ExitStatusExt;
+
+use deferred_reactor::{Phase, Reactor, SystemEvent};
+
+use peers::{Process, listen_to_parent, say};
+
+const SIGINT: i32 = 2;
+const SIGTERM: i32 = 15;
+
+fn reactor_that_talks() -> Reactor {
+    let reactor = Reactor::new().unwrap();
+    reactor.call_when_running(|| say("running"));
+    for (phase, text) in [(Phase::Before, "before"), (Phase::After, "after")] {
+        reactor.add_system_event_trigger(phase, SystemEvent::Shutdown, move || {
+            say(text);
+            Ok(())
+        });
+    }
+    reactor
+}
+
+#[test]
+#[ignore = "the child of other tests"]
+fn child_runs() {
+    let reactor = reactor_that_talks();
+    reactor.run().unwrap();
+    say(&format!("{:?}", reactor.exit_signal()));
+}
+
+#[test]
+#[ignore = "the child of another test"]
+fn child_runs_without_signals() {
+    let reactor = reactor_that_talks();
+    reactor.run_without_signals().unwrap();
+    say("returned");
+}
+
+#[test]
+#[ignore = "the child of another test"]
+fn child_runs_and_stays() {
+    let reactor = Reactor::new().unwrap();
+    for _ in 0..3 {
+        let stop = reactor.clone();
+        reactor.call_when_running(move || stop.stop().unwrap());
+        reactor.run().unwrap();
+    }
+    say("returned");
+    listen_to_parent();
+    say("still here");
+}
+
+#[test]
+#[ignore = "the child of another test"]
+fn child_runs_again_after_a_signal() {
+    let reactor = Reactor::new().unwrap();
+    for _ in 0..2 {
+        reactor.call_when_running(|| say("running"));
+        reactor.run().unwrap();
+        say(&format!("{:?}", reactor.exit_signal()));
+    }
+    let stop = reactor.clone();
+    reactor.call_when_running(move || stop.stop().unwrap());
+    reactor.run().unwrap();
+    say(&format!("{:?}", reactor.exit_signal()));
+}
+
+#[test]
+#[ignore = "the child of another test"]
+fn child_runs_one_with_signals_and_one_without() {
+    let (started, has_started) = std::sync::mpsc::channel();
+    let without = std::thread::spawn(move || {
+        let reactor = Reactor::new().unwrap();
+        let remote = reactor.remote();
+        reactor.call_when_running(move || started.send(remote).unwrap());
+        reactor.run_without_signals().unwrap();
+        say(&format!("without: {:?}", reactor.exit_signal()));
+    });
+    let remote = has_started.recv().unwrap();
+    let reactor = Reactor::new().unwrap();
+    reactor.call_when_running(|| say("running"));
+    reactor.run().unwrap();
+    say(&format!("with: {:?}", reactor.exit_signal()));
+    remote.call_from_thread(|r| r.stop().unwrap()).unwrap();
+    without.join().unwrap();
+}
+
+/// The two signals, without those that this process was told to ignore, as background jobs of some
+/// shells are: nothing they start can be ended by them.
+fn signals_that_end_a_program() -> impl Iterator<Item = (&'static str, i32)> {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let ignored = status
+        .lines()
+        .find_map(|line| line.strip_prefix("SigIgn:"))
+        .and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok())
+        .unwrap_or(0);
+    [("-INT", SIGINT), ("-TERM", SIGTERM)]
+        .into_iter()
+        .filter(move |(_, number)| ignored >> (number - 1) & 1 == 0)
+}
+
+///
+#[test]
+fn a_signal_stops_the_reactor_as_a_call_of_stop_does() {
+    for (name, number) in [("-INT", SIGINT), ("-TERM", SIGTERM)] {
+        let mut child = Process::start("child_runs");
+        assert_eq!(child.hears().as_deref(), Some("running"));
+        child.signal(name);
+        let (said, status) = child.ends();
+        assert_eq!(said, ["before", "after", &format!("Some({number})")]);
+        assert!(status.success(), "{status}");
+    }
+}
+
+///
+#[test]
+fn a_reactor_without_signals_leaves_them_alone() {
+    for (name, number) in signals_that_end_a_program() {
+        let mut child = Process::start("child_runs_without_signals");
+        assert_eq!(child.hears().as_deref(), Some("running"));
+        child.signal(name);
+        let (said, status) = child.ends();
+        assert!(said.is_empty(), "{said:?}");
+        assert_eq!(status.signal(), Some(number));
+    }
+}
+
+///
+#[test]
+fn signals_end_the_program_again_when_run_has_returned() {
+    for (name, number) in signals_that_end_a_program() {
+        let mut child = Process::start("child_runs_and_stays");
+        assert_eq!(child.hears().as_deref(), Some("returned"));
+        child.signal(name);
+        let (said, status) = child.ends();
+        assert!(said.is_empty(), "{said:?}");
+        assert_eq!(status.signal(), Some(number));
+    }
+}
+
+///
+#[test]
+fn each_run_has_a_signal_of_its_own() {
+    let mut child = Process::start("child_runs_again_after_a_signal");
+    for (name, number) in [("-INT", SIGINT), ("-TERM", SIGTERM)] {
+        assert_eq!(child.hears().as_deref(), Some("running"));
+        child.signal(name);
+        assert_eq!(child.hears(), Some(format!("Some({number})")));
+    }
+    let (said, status) = child.ends();
+    assert_eq!(said, ["None"]);
+    assert!(status.success(), "{status}");
+}
+
+///
+#[test]
+fn a_signal_stops_only_the_reactor_that_wants_it() {
+    let mut child = Process::start("child_runs_one_with_signals_and_one_without");
+    assert_eq!(child.hears().as_deref(), Some("running"));
+    child.signal("-TERM");
+    let (said, status) = child.ends();
+    assert_eq!(said, ["with: Some(15)", "without: None"]);
+    assert!(status.success(), "{status}");
+}
+
+///
+#[test]
+fn a_run_that_no_signal_has_ended_remembers_none() {
+    let reactor = Reactor::new().unwrap();
+    assert_eq!(reactor.exit_signal(), None);
+    let stop = reactor.clone();
+    reactor.call_when_running(move || stop.stop().unwrap());
+    reactor.run().unwrap();
+    assert_eq!(reactor.exit_signal(), None);
+}
