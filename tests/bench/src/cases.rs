@@ -174,7 +174,25 @@ fn instruments() -> Vec<Case> {
     let gauge = || IntGauge::new("in_progress", "On their way.").expect("it is valid");
     let (seconds, running) = (histogram("seconds"), gauge());
     let (seconds_by_hand, running_by_hand) = (histogram("by_hand_seconds"), gauge());
+    let (seconds_in_callback, running_in_callback) =
+        (seconds_by_hand.clone(), running_by_hand.clone());
     vec![
+        case(
+            "by hand, in one add_both on a pending Deferred, fired",
+            move || {
+                let (deferred, resolver) = Deferred::pending();
+                running_in_callback.inc();
+                let start = Instant::now();
+                let (seconds, running) = (seconds_in_callback.clone(), running_in_callback.clone());
+                let deferred = deferred.add_both(move |result| {
+                    seconds.observe(start.elapsed().as_secs_f64());
+                    running.dec();
+                    result
+                });
+                resolver.callback(black_box(1_u64)).expect("it is pending");
+                black_box(deferred.result().is_ok());
+            },
+        ),
         case(
             "time, count_exceptions and track_inprogress on a pending Deferred, fired",
             move || {
@@ -200,14 +218,18 @@ fn instruments() -> Vec<Case> {
 
 const MILLION: usize = 1_000_000;
 
-/// Delays of up to an hour, in no order.
+/// A timer that is due before all others. Without one, tokio would wake itself through the system
+/// for each new timer, which becomes the earliest; a busy server has one.
+const KEEPER: Duration = Duration::from_secs(30);
+
+/// Delays of up to an hour and later than [`KEEPER`], in no order.
 fn delays() -> impl FnMut() -> Duration {
     let mut state = 0x9e37_79b9_7f4a_7c15_u64;
     move || {
         state ^= state << 13;
         state ^= state >> 7;
         state ^= state << 17;
-        Duration::from_nanos(1_000_000 + state % 3_600_000_000_000)
+        2 * KEEPER + Duration::from_nanos(state % 3_600_000_000_000)
     }
 }
 
@@ -216,6 +238,7 @@ pub fn timers() -> Vec<Case> {
     let mut cases = Vec::new();
     for live in [0, MILLION] {
         let reactor = Reactor::new().expect("epoll is there");
+        let keeper = reactor.call_later(KEEPER, || ());
         let mut delay = delays();
         let others: Vec<_> = (0..live)
             .map(|_| reactor.call_later(delay(), || ()))
@@ -224,7 +247,7 @@ pub fn timers() -> Vec<Case> {
         cases.push(case(name, move || {
             let call = reactor.call_later(delay(), || ());
             call.cancel().expect("it is pending");
-            black_box(&others);
+            black_box((&others, &keeper));
         }));
 
         let runtime = runtime();
@@ -241,6 +264,10 @@ pub fn timers() -> Vec<Case> {
         cases.push(timed(name, None, move |operations| {
             black_box(&others);
             runtime.block_on(async {
+                let mut keeper = pin!(tokio::time::sleep(KEEPER));
+                let _ = poll(keeper.as_mut());
+                // It learns of the keeper when it has slept.
+                tokio::time::sleep(Duration::from_millis(1)).await;
                 let start = Instant::now();
                 for _ in 0..operations {
                     let _ = poll(pin!(tokio::time::sleep(delay())));

@@ -22,6 +22,10 @@ pub struct Peer {
     pub closes: bool,
     /// Whether it is built without any feature.
     pub is_default: bool,
+    /// Whether it differs from another only in how it serves `/metrics`.
+    pub only_metrics: bool,
+    /// What it is started with, beside the address.
+    argument: Option<&'static str>,
 }
 
 const fn peer(name: &'static str, program: &'static str) -> Peer {
@@ -31,6 +35,8 @@ const fn peer(name: &'static str, program: &'static str) -> Peer {
         has_metrics: true,
         closes: true,
         is_default: true,
+        only_metrics: false,
+        argument: None,
     }
 }
 
@@ -59,6 +65,11 @@ pub const PEERS: &[Peer] = &[
     optional("actix", "actix"),
     optional("ntex", "ntex"),
     optional("axum", "axum"),
+    Peer {
+        only_metrics: true,
+        argument: Some("--thread"),
+        ..optional("axum in a thread", "axum")
+    },
     optional("Twisted", "python:twisted_server.py"),
 ];
 
@@ -102,6 +113,7 @@ impl Peer {
             .args(command)
             .arg("127.0.0.1:0")
             .args(args)
+            .args(self.argument)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(if wrapper.is_empty() {

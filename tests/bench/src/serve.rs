@@ -20,7 +20,7 @@ pub const HELLO: &str = "Hello, World!";
 /// What `/inc` answers.
 pub const COUNTED: &str = "counted\n";
 
-/// The arguments of a server: `ADDRESS [SERIES] [--close]`.
+/// The arguments of a server: `ADDRESS [SERIES] [--close] [--thread]`.
 #[derive(Debug, Clone)]
 pub struct Args {
     pub address: SocketAddr,
@@ -28,6 +28,8 @@ pub struct Args {
     pub series: usize,
     /// `limit` does not read requests, so it is told when to close the connection after each.
     pub closes: bool,
+    /// `axum` gathers and encodes in a thread of its own.
+    pub in_thread: bool,
 }
 
 impl Args {
@@ -37,6 +39,7 @@ impl Args {
             address: SocketAddr::from(([127, 0, 0, 1], 8000)),
             series: 0,
             closes: false,
+            in_thread: false,
         };
         for arg in std::env::args().skip(1) {
             if let Ok(address) = arg.parse() {
@@ -45,8 +48,10 @@ impl Args {
                 args.series = series;
             } else if arg == "--close" {
                 args.closes = true;
+            } else if arg == "--thread" {
+                args.in_thread = true;
             } else {
-                eprintln!("usage: ADDRESS [SERIES] [--close]; got {arg:?}");
+                eprintln!("usage: ADDRESS [SERIES] [--close] [--thread]; got {arg:?}");
                 std::process::exit(2);
             }
         }

@@ -10,7 +10,9 @@ fn main() {
         let operations = case.fixed.unwrap_or(1_000);
         // Memory that is kept for the next one counts as the first one's.
         case.run(operations);
-        let info = measure(|| drop(case.run(operations)));
+        let info = measure(|| {
+            case.run(operations);
+        });
         let each = |total: u64| total as f64 / operations as f64;
         println!(
             "{}\t{:.2}\t{:.0}",

@@ -83,8 +83,10 @@ fn allocations() -> Result<Vec<(String, String)>, Box<dyn Error>> {
     Ok(text.lines().filter_map(cells).collect())
 }
 
+type Nanos = Result<f64, Box<dyn Error>>;
+
 /// Other languages, where they are installed.
-fn others(is_quick: bool) -> Vec<(&'static str, Result<f64, Box<dyn Error>>)> {
+fn others(is_quick: bool) -> Vec<(&'static str, Nanos)> {
     let scripts = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("peers");
     let rounds = if is_quick { "5" } else { "21" };
     let run = |program: Option<std::ffi::OsString>, script: &str| {

@@ -18,8 +18,11 @@ pub struct Workload {
     pub name: &'static str,
     pub title: &'static str,
     shape: Shape,
-    pub run: fn(&Workload, &Options) -> Result<(), Box<dyn Error>>,
+    pub run: Run,
 }
+
+/// Measures, and prints the table.
+type Run = fn(&Workload, &Options) -> Result<(), Box<dyn Error>>;
 
 /// What the generator does.
 #[derive(Clone, Copy)]
@@ -129,7 +132,10 @@ pub fn all() -> Vec<Workload> {
 
 impl Shape {
     fn suits(&self, peer: Peer) -> bool {
-        (peer.has_metrics || self.path == "/plaintext") && (peer.closes || !self.reconnects)
+        let is_scrape = self.path == "/metrics";
+        (peer.has_metrics || self.path == "/plaintext")
+            && (peer.closes || !self.reconnects)
+            && (is_scrape || !peer.only_metrics)
     }
 
     fn server_args(&self) -> Vec<String> {
@@ -337,7 +343,11 @@ fn saturated(rounds: &[Round]) -> String {
 fn run_memory(workload: &Workload, options: &Options) -> Result<(), Box<dyn Error>> {
     let connections = 10_000;
     let mut table = Table::new(&["", "connections", "bytes each", "before MiB", "after MiB"]);
-    for &peer in &options.peers {
+    let peers = options
+        .peers
+        .iter()
+        .filter(|peer| workload.shape.suits(**peer));
+    for &peer in peers {
         let server = workload.shape.start(peer, options)?;
         let request = get(workload.shape.path, false);
         let measured = (|| {
@@ -477,6 +487,9 @@ fn run_instructions(_: &Workload, options: &Options) -> Result<(), Box<dyn Error
     titles.extend(shapes.iter().map(|workload| workload.name));
     let mut table = Table::new(&titles);
     for &peer in &options.peers {
+        if peer.only_metrics {
+            continue;
+        }
         // An interpreter would take minutes, and green threads are not followed.
         if ["ours again", "Twisted", "may_minihttp"].contains(&peer.name) {
             continue;
