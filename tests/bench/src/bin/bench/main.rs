@@ -69,7 +69,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         let names: Vec<_> = known.iter().map(|workload| workload.name).collect();
         return Err(format!("no workload {only:?}; there are {}", names.join(", ")).into());
     }
-    let minutes = if options.is_quick { 3 } else { 20 };
+    let minutes = if options.is_quick { 3 } else { 17 };
     options.deadline = start + Duration::from_secs(minutes * 60);
 
     let cores = std::thread::available_parallelism()?.get();

@@ -206,7 +206,7 @@ fn run_rounds(workload: &Workload, options: &Options) -> Result<(), Box<dyn Erro
     let (rounds, time) = match (options.is_quick, is_scrape) {
         (true, false) => (4, Duration::from_millis(320)),
         (true, true) => (3, Duration::from_millis(300)),
-        (false, false) => (15, Duration::from_millis(600)),
+        (false, false) => (11, Duration::from_millis(600)),
         (false, true) => (5, Duration::from_millis(600)),
     };
     let mut entrants = Vec::new();
@@ -386,7 +386,7 @@ fn run_probe(workload: &Workload, options: &Options) -> Result<(), Box<dyn Error
     let (rounds, time) = if options.is_quick {
         (1, Duration::from_secs(2))
     } else {
-        (3, Duration::from_secs(4))
+        (2, Duration::from_secs(3))
     };
     let kinds = [
         ("nobody scrapes", None, Duration::ZERO),
