@@ -430,6 +430,7 @@ impl Reactor {
         let polled = core.poll.borrow_mut().poll(&mut events, timeout);
         let outcome = match polled {
             Ok(()) => {
+                core.time.begin_turn();
                 for event in &events {
                     self.dispatch(event);
                 }
@@ -448,7 +449,7 @@ impl Reactor {
             return;
         }
         // A call that schedules another is given a later moment than this.
-        let now = Instant::now();
+        let now = time.begin_turn();
         while guard("a delayed call", || time.run_next_due(now)) != Some(false) {}
     }
 

@@ -24,6 +24,7 @@ use bytes::Bytes;
 use deferred_reactor::net::{
     ConnectionAborted, ConnectionDone, ConnectionLost, Protocol, Transport,
 };
+use deferred_reactor::time::TimeSource;
 use deferred_reactor::{
     CancelledError, Canceller, Deferred, DelayedCall, Failure, ReactorTime, Resolver,
 };
@@ -38,6 +39,9 @@ use super::{Rendered, Request, Resource, Response, pages};
 
 /// How much may wait to be sent before the next request of a pipeline is looked at.
 const OUTPUT_BYTES: usize = 256 * 1024;
+
+/// Bodies up to this size are copied behind their heads, and leave with them.
+const COPIED_BYTES: usize = 4 * 1024;
 
 /// Empty lines tolerated before a request line (RFC 9112, 2.2).
 const EMPTY_LINES: usize = 4;
@@ -55,6 +59,7 @@ pub(super) struct HttpProtocol(Rc<Channel>);
 pub(super) struct Channel {
     shared: Rc<Shared>,
     transport: OnceCell<Transport>,
+    clock: OnceCell<TimeSource>,
     phase: Cell<Phase>,
     /// What came and could not be used yet; empty, and without memory, most of the time.
     input: RefCell<Vec<u8>>,
@@ -71,7 +76,7 @@ pub(super) struct Channel {
     waiting: Cell<Option<Canceller>>,
     to_notify: RefCell<Vec<Resolver<()>>>,
     deadline: RefCell<Option<DelayedCall>>,
-    /// What was left to send when the deadline was last looked at.
+    /// What was left to send when somebody last looked whether the client reads it.
     unsent: Cell<usize>,
     /// Input is being used further up the stack.
     is_consuming: Cell<bool>,
@@ -141,6 +146,7 @@ impl HttpProtocol {
         Self(Rc::new(Channel {
             shared,
             transport: OnceCell::new(),
+            clock: OnceCell::new(),
             phase: Cell::new(Phase::Idle),
             input: RefCell::new(Vec::new()),
             scan: Cell::new(Scan::default()),
@@ -152,7 +158,7 @@ impl HttpProtocol {
             waiting: Cell::new(None),
             to_notify: RefCell::new(Vec::new()),
             deadline: RefCell::new(None),
-            unsent: Cell::new(0),
+            unsent: Cell::new(usize::MAX),
             is_consuming: Cell::new(false),
             is_paused: Cell::new(false),
             has_ended: Cell::new(false),
@@ -163,6 +169,9 @@ impl HttpProtocol {
 impl Protocol for HttpProtocol {
     fn connection_made(&mut self, transport: &Transport) -> Result<(), Failure> {
         let _ = self.0.transport.set(transport.clone());
+        if let Some(clock) = transport.time_source() {
+            let _ = self.0.clock.set(clock);
+        }
         self.0.expect_within(self.0.shared.limits.keep_alive);
         Ok(())
     }
@@ -284,6 +293,9 @@ impl Channel {
         let mut used = 0;
         loop {
             let rest = &data[used..];
+            if rest.is_empty() {
+                break;
+            }
             let step = match self.phase.get() {
                 Phase::Idle | Phase::Head if self.is_output_full() => 0,
                 Phase::Idle | Phase::Head => self.consume_head(rest),
@@ -349,7 +361,7 @@ impl Channel {
     /// A head is complete: receives the body, or answers.
     fn begin(self: &Rc<Self>, exchange: Box<Exchange>) {
         let limits = &self.shared.limits;
-        if !is_utf8(exchange.head.path()) {
+        if exchange.head.has_escapes && !is_utf8(exchange.head.path()) {
             self.refuse(StatusCode::BAD_REQUEST, "the path is not UTF-8", &[]);
             return self.shared.put_exchange(exchange);
         }
@@ -433,6 +445,7 @@ impl Channel {
         self.phase.set(Phase::Closing);
         self.input.take();
         self.pace();
+        self.unsent.set(self.transport().buffered());
         self.transport().lose_write_connection();
         self.expect_within(Some(patience));
     }
@@ -442,21 +455,19 @@ impl Channel {
 impl Channel {
     /// Gives the phase at hand so long, from now; `None` is for ever.
     fn expect_within(self: &Rc<Self>, time: Option<Duration>) {
-        self.unsent.set(self.transport().buffered());
         let mut deadline = self.deadline.borrow_mut();
-        match (time, &*deadline) {
-            (Some(time), Some(call)) if call.reset(time).is_ok() => {}
-            (Some(time), _) => {
+        match (time, &*deadline, self.clock.get()) {
+            (Some(time), Some(call), Some(clock))
+                if call.reset_at(clock.turn_time() + time).is_ok() => {}
+            (Some(time), _, Some(clock)) => {
                 let channel = Rc::downgrade(self);
-                *deadline = self.transport().time_source().map(|clock| {
-                    clock.call_later(time, move || {
-                        if let Some(channel) = channel.upgrade() {
-                            channel.expired();
-                        }
-                    })
-                });
+                *deadline = Some(clock.call_later(time, move || {
+                    if let Some(channel) = channel.upgrade() {
+                        channel.expired();
+                    }
+                }));
             }
-            (None, _) => {
+            _ => {
                 if let Some(call) = deadline.take() {
                     // It may have been made: this is called from it as well.
                     let _ = call.cancel();
@@ -468,12 +479,12 @@ impl Channel {
     /// The time for the phase at hand is over.
     fn expired(self: &Rc<Self>) {
         let limits = &self.shared.limits;
-        let unsent = self.transport().buffered();
-        let is_reading_still = unsent > 0 && unsent < self.unsent.get();
         match self.phase.get() {
             // A request that is being handled takes as long as it takes.
             Phase::Answering | Phase::Gone => {}
-            Phase::Idle if is_reading_still => self.expect_within(limits.keep_alive),
+            Phase::Idle | Phase::Closing if self.is_reading_still() => {
+                self.expect_within(Some(limits.abort_timeout));
+            }
             Phase::Idle => {
                 self.phase.set(Phase::Closing);
                 self.transport().lose_connection();
@@ -489,9 +500,15 @@ impl Channel {
                     &[],
                 );
             }
-            Phase::Closing if is_reading_still => self.expect_within(Some(limits.abort_timeout)),
             Phase::Closing => self.transport().abort_connection(),
         }
+    }
+
+    /// Whether the client takes what was sent to it, if slowly. Asked once a deadline.
+    fn is_reading_still(&self) -> bool {
+        let unsent = self.transport().buffered();
+        let before = self.unsent.replace(unsent);
+        unsent > 0 && unsent < before
     }
 }
 
@@ -726,7 +743,7 @@ impl Channel {
             return;
         }
         if self.current.get().sent == Sent::Nothing {
-            self.write_head(&exchange.response, None);
+            self.write_head(&exchange.response, None, &[]);
             // What follows comes in small pieces, which should not wait for one another.
             self.transport().set_tcp_no_delay(true);
         }
@@ -813,11 +830,12 @@ impl Channel {
             self.close_gently(self.shared.limits.abort_timeout);
         } else {
             self.phase.set(Phase::Idle);
+            self.unsent.set(usize::MAX);
             self.expect_within(self.shared.limits.keep_alive);
             // Not from here: whoever finishes a request does not expect to handle the next one.
             if !self.is_consuming.get()
                 && !self.input.borrow().is_empty()
-                && let Some(clock) = self.transport().time_source()
+                && let Some(clock) = self.clock.get()
             {
                 let channel = self.clone();
                 clock.call_later(Duration::ZERO, move || channel.go_on());
@@ -830,14 +848,20 @@ impl Channel {
 
     /// Sends a head and, where there may be one, a body.
     fn write_whole(&self, head: &ResponseHead, body: &Bytes) {
-        self.write_head(head, Some(body.len()));
-        if self.current.get().sent != Sent::NoBody {
-            self.transport().write_bytes(body.clone());
+        let length = Some(body.len());
+        if body.len() > COPIED_BYTES {
+            self.write_head(head, length, &[]);
+            if self.current.get().sent != Sent::NoBody {
+                self.transport().write_bytes(body.clone());
+            }
+        } else {
+            self.write_head(head, length, body);
         }
     }
 
-    /// Sends a head. `length` is that of a body that is known as a whole.
-    fn write_head(&self, head: &ResponseHead, length: Option<usize>) {
+    /// Sends a head. `length` is that of a body that is known as a whole; if it is small, it may
+    /// come along as `body`, to be copied behind the head where there may be one.
+    fn write_head(&self, head: &ResponseHead, length: Option<usize>, body: &[u8]) {
         let mut current = self.current.get();
         let has_no_body = matches!(
             head.status,
@@ -866,7 +890,9 @@ impl Channel {
         };
         self.transport().write_with(|out| {
             write_status_line(out, head.status);
-            self.shared.write_date(out);
+            if let Some(clock) = self.clock.get() {
+                self.shared.write_date(out, clock.turn_time());
+            }
             let mut has_type = has_no_body || length == Some(0);
             for (name, value) in head.fields() {
                 match *name {
@@ -896,6 +922,9 @@ impl Channel {
                 out.extend_from_slice(b"Connection: close\r\n");
             }
             out.extend_from_slice(b"\r\n");
+            if !has_no_body && !current.is_head {
+                out.extend_from_slice(body);
+            }
         });
         if current.is_head {
             current.sent = Sent::NoBody;

@@ -3,7 +3,7 @@
 use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::rc::Rc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use deferred_reactor::net::{Address, Factory, Protocol};
 
@@ -201,16 +201,16 @@ impl Shared {
         }
     }
 
-    /// Appends the `Date` field for now (RFC 9110, 6.6.1), formatted once a second.
-    pub(super) fn write_date(&self, out: &mut Vec<u8>) {
-        let now = SystemTime::now();
-        let second = now
-            .duration_since(UNIX_EPOCH)
-            .map_or(0, |age| age.as_secs());
+    /// Appends the `Date` field (RFC 9110, 6.6.1). The clock is read once a second, or so: `now`
+    /// tells when.
+    pub(super) fn write_date(&self, out: &mut Vec<u8>, now: Instant) {
         let mut date = self.date.borrow_mut();
-        if date.second != second || date.line.is_empty() {
-            date.second = second;
-            date.line = format!("Date: {}\r\n", httpdate::fmt_http_date(now));
+        if date.valid_until.is_none_or(|end| now >= end) {
+            let time = SystemTime::now();
+            let age = time.duration_since(UNIX_EPOCH).unwrap_or_default();
+            let left = Duration::from_secs(1) - Duration::from_nanos(age.subsec_nanos().into());
+            date.valid_until = Some(now + left);
+            date.line = format!("Date: {}\r\n", httpdate::fmt_http_date(time));
         }
         out.extend_from_slice(date.line.as_bytes());
     }
@@ -218,6 +218,7 @@ impl Shared {
 
 #[derive(Debug, Default)]
 struct Date {
-    second: u64,
+    /// When the next second begins.
+    valid_until: Option<Instant>,
     line: String,
 }

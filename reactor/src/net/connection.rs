@@ -489,18 +489,24 @@ impl Transport {
     }
 
     fn with_output<R>(&self, write: impl FnOnce(&mut Output) -> R) -> Option<R> {
-        let (connection, core) = self.connected()?;
-        if connection.flags.write_is_closed.get() {
+        let connection = self.connection()?;
+        let flags = &connection.flags;
+        if flags.write_is_closed.get() {
             return None;
         }
         let mut output = connection.output.borrow_mut();
-        let queue = output.get_or_insert_with(|| core.spares().take());
+        let queue = match &mut *output {
+            Some(queue) => queue,
+            none => none.insert(connection.core.upgrade()?.spares().take()),
+        };
         let written = write(queue);
         if queue.len() > BACKLOG_BYTES {
-            connection.flags.has_backlog.set(true);
+            flags.has_backlog.set(true);
         }
         drop(output);
-        connection.want_attention(&core);
+        if !flags.is_queued.get() {
+            connection.want_attention(&*connection.core.upgrade()?);
+        }
         Some(written)
     }
 

@@ -26,6 +26,12 @@ pub trait ReactorTime {
         self.time_source().now()
     }
 
+    /// When the turn at hand began: the present moment, as far as it was known when the reactor
+    /// last looked. Costs no clock read; for deadlines that need not be exact.
+    fn turn_time(&self) -> Instant {
+        self.time_source().turn_time()
+    }
+
     /// Makes a call once `delay` has passed, and never before.
     ///
     /// Calls are made in the order of their deadlines; those with equal deadlines in the order

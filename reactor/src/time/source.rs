@@ -22,7 +22,8 @@ struct Inner {
 }
 
 enum Now {
-    System,
+    /// The system's clock, and when the turn at hand began.
+    System(Cell<Instant>),
     Virtual(Cell<Instant>),
 }
 
@@ -59,7 +60,7 @@ impl<F: FnOnce()> Call for Cell<Option<F>> {
 impl TimeSource {
     /// The system's monotonic clock.
     pub(crate) fn system() -> Self {
-        Self::with(Now::System)
+        Self::with(Now::System(Cell::new(Instant::now())))
     }
 
     /// A clock that stands still until it is moved.
@@ -76,6 +77,23 @@ impl TimeSource {
 
     pub(crate) fn now(&self) -> Instant {
         self.0.now()
+    }
+
+    /// See [`ReactorTime::turn_time`](super::ReactorTime::turn_time).
+    pub(crate) fn turn_time(&self) -> Instant {
+        match &self.0.now {
+            Now::System(turn) => turn.get(),
+            Now::Virtual(now) => now.get(),
+        }
+    }
+
+    /// Reads the clock for the turn that begins.
+    pub(crate) fn begin_turn(&self) -> Instant {
+        let now = self.now();
+        if let Now::System(turn) = &self.0.now {
+            turn.set(now);
+        }
+        now
     }
 
     pub(crate) fn set_now(&self, moment: Instant) {
@@ -142,7 +160,7 @@ impl TimeSource {
 impl Inner {
     fn now(&self) -> Instant {
         match &self.now {
-            Now::System => Instant::now(),
+            Now::System(_) => Instant::now(),
             Now::Virtual(now) => now.get(),
         }
     }
@@ -222,6 +240,16 @@ impl DelayedCall {
         let source = self.active()?;
         let deadline = after(source.now(), delay);
         source.timers.borrow_mut().reset(self.id, deadline);
+        Ok(())
+    }
+
+    /// Makes the call due at `moment`, sooner or later than it was.
+    ///
+    /// # Errors
+    ///
+    /// As for [`cancel`](Self::cancel).
+    pub fn reset_at(&self, moment: Instant) -> Result<(), DelayedCallError> {
+        self.active()?.timers.borrow_mut().reset(self.id, moment);
         Ok(())
     }
 

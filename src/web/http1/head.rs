@@ -84,6 +84,8 @@ pub(crate) struct Head {
     target: String,
     /// Where the path is in the target.
     path: Range<usize>,
+    /// Whether anything in the target is percent-encoded.
+    pub(crate) has_escapes: bool,
     pub(crate) method: Method,
     pub(crate) version: Version,
     pub(crate) framing: Framing,
@@ -122,6 +124,7 @@ impl Default for Head {
             fields: Vec::new(),
             target: String::new(),
             path: 0..0,
+            has_escapes: false,
             method: Method::GET,
             version: Version::Http11,
             framing: Framing::None,
@@ -197,20 +200,24 @@ impl Head {
         self.understand(request.headers)
     }
 
-    /// Refuses targets that are none of the four forms of RFC 9112, section 3.2.
+    /// Finds the path, and refuses targets that are none of the four forms of RFC 9112, section
+    /// 3.2.
     fn check_target(&mut self) -> Result<(), HeadError> {
-        self.path = find_path(&self.target);
-        let is_asterisk = self.target == "*";
-        let is_authority = self.method == Method::CONNECT;
-        if !(is_asterisk || is_authority || self.path().starts_with('/')) {
-            return Err(HeadError::Target);
-        }
-        let mut bytes = self.target.bytes();
-        while let Some(byte) = bytes.next() {
+        let mut bytes = self.target.bytes().enumerate();
+        let mut end = self.target.len();
+        self.has_escapes = false;
+        while let Some((at, byte)) = bytes.next() {
             let is_good = match byte {
-                b'%' => [bytes.next(), bytes.next()]
-                    .iter()
-                    .all(|digit| digit.is_some_and(|digit| digit.is_ascii_hexdigit())),
+                b'?' => {
+                    end = end.min(at);
+                    true
+                }
+                b'%' => {
+                    self.has_escapes = true;
+                    [bytes.next(), bytes.next()]
+                        .iter()
+                        .all(|digit| digit.is_some_and(|(_, digit)| digit.is_ascii_hexdigit()))
+                }
                 // A fragment is never sent (RFC 9112, 3.2.1), and what is not ASCII is encoded.
                 b'#' => false,
                 byte => byte.is_ascii_graphic(),
@@ -218,6 +225,12 @@ impl Head {
             if !is_good {
                 return Err(HeadError::Target);
             }
+        }
+        self.path = find_path(&self.target[..end]);
+        let is_asterisk = self.target == "*";
+        let is_authority = self.method == Method::CONNECT;
+        if !(self.path().starts_with('/') || is_asterisk || is_authority) {
+            return Err(HeadError::Target);
         }
         Ok(())
     }
@@ -318,10 +331,13 @@ impl Head {
     }
 }
 
-/// Where the path is in a target; all of it where it is no path and no absolute URI.
+/// Where the path is in a target without its query; all of it where it is no absolute URI.
 fn find_path(target: &str) -> Range<usize> {
-    let end = target.find('?').unwrap_or(target.len());
-    match absolute_form(&target[..end]) {
+    let end = target.len();
+    if target.starts_with('/') {
+        return 0..end;
+    }
+    match absolute_form(target) {
         None => 0..end,
         Some(after_scheme) => match after_scheme.find('/') {
             Some(slash) => end - after_scheme.len() + slash..end,
