@@ -195,8 +195,10 @@ fn play(scene: &Scene) {
         // The port may be closed before.
         if let Ok(mut peer) = std::net::TcpStream::connect(address) {
             peer.set_read_timeout(Some(peers::LIMIT)).unwrap();
-            let _ = peer.read_exact(&mut [0; 5]);
+            // Speaks first: a port that is closed in the middle of a handshake may leave a peer that
+            // only listens without a word.
             let _ = peer.write_all(b"data");
+            let _ = peer.read_exact(&mut [0; 5]);
             let _ = peer.shutdown(Shutdown::Write);
             let _ = peer.read_to_end(&mut Vec::new());
         }
