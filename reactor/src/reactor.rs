@@ -336,6 +336,10 @@ impl Reactor {
             .map_err(|cause| CannotListenError::new(address, cause))
     }
 
+    pub(crate) fn from_core(core: Rc<Core>) -> Self {
+        Self(core)
+    }
+
     pub(crate) fn core(&self) -> &Rc<Core> {
         &self.0
     }

@@ -144,7 +144,8 @@ impl fmt::Debug for MetricsServer {
 /// Makes the reactor of a [`MetricsServer`], on its thread.
 fn open(addresses: &[SocketAddr], registry: Registry) -> Result<(Reactor, SocketAddr), Failure> {
     let reactor = Reactor::new()?;
-    let port = reactor.listen_tcp(addresses, site(registry))?;
+    let metrics = MetricsResource::with_registry(registry).in_place();
+    let port = reactor.listen_tcp(addresses, site(metrics))?;
     let address = socket_addr(&port)?;
     Ok((reactor, address))
 }
@@ -187,7 +188,7 @@ pub fn start_http_server_with_registry(
 ) -> Deferred<MetricsHttpServer> {
     Deferred::from_result(
         reactor
-            .listen_tcp(address, site(registry))
+            .listen_tcp(address, site(MetricsResource::with_registry(registry)))
             .map_err(Failure::from)
             .and_then(|port| {
                 let address = socket_addr(&port)?;
@@ -228,10 +229,10 @@ fn socket_addr(port: &Port) -> Result<SocketAddr, Failure> {
 }
 
 /// `/` and `/metrics`.
-fn site(registry: Registry) -> Site {
+fn site(metrics: MetricsResource) -> Site {
     let root = Tree::new();
     root.put_child("", Index);
-    root.put_child("metrics", MetricsResource::with_registry(registry));
+    root.put_child("metrics", metrics);
     Site::new(root)
 }
 

@@ -7,8 +7,8 @@ use std::fmt;
 use std::rc::Rc;
 
 use bytes::Bytes;
-use deferred_reactor::Deferred;
 use deferred_reactor::net::Address;
+use deferred_reactor::{Deferred, Reactor};
 use http::header::HeaderName;
 use http::{Method, StatusCode};
 use percent_encoding::percent_decode_str;
@@ -162,6 +162,11 @@ impl Request {
     /// The client's address; `None` once it has gone.
     pub fn client_address(&self) -> Option<Address> {
         self.channel.transport().peer()
+    }
+
+    /// The reactor that serves this request, for timers and threads; `None` once the client has gone.
+    pub fn reactor(&self) -> Option<Reactor> {
+        self.channel.transport().reactor()
     }
 
     /// Sets the status; 200 unless set. Without effect once something was written.

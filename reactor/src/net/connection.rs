@@ -19,7 +19,7 @@ use mio::net::TcpStream;
 use super::output::Output;
 use super::{Address, ConnectionAborted, ConnectionDone, ConnectionLost, Protocol};
 use crate::deferred::Failure;
-use crate::reactor::{Core, Descriptor, Readiness, SlotId};
+use crate::reactor::{Core, Descriptor, Reactor, Readiness, SlotId};
 use crate::time::TimeSource;
 
 /// How often one connection is read, or written, before the others have their turn.
@@ -476,6 +476,12 @@ impl Transport {
     pub fn time_source(&self) -> Option<TimeSource> {
         let (_, core) = self.connected()?;
         Some(core.time().clone())
+    }
+
+    /// The reactor that drives the connection; `None` once the connection is lost.
+    pub fn reactor(&self) -> Option<Reactor> {
+        let (_, core) = self.connected()?;
+        Some(Reactor::from_core(core))
     }
 
     fn connection(&self) -> Option<Rc<Connection>> {
