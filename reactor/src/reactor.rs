@@ -113,7 +113,7 @@ struct Slot {
 /// Names one registered socket. Never names another one, however often its slot is reused.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct SlotId {
-    index: usize,
+    index: u32,
     generation: u32,
 }
 
@@ -553,7 +553,11 @@ impl Core {
             generation,
             descriptor: None,
         });
-        let id = SlotId { index, generation };
+        // There are fewer descriptors than that.
+        let id = SlotId {
+            index: u32::try_from(index).unwrap_or(u32::MAX),
+            generation,
+        };
         let interest = match interest {
             Interest::Read => mio::Interest::READABLE,
             Interest::Both => mio::Interest::READABLE | mio::Interest::WRITABLE,
@@ -571,7 +575,7 @@ impl Core {
     }
 
     pub(crate) fn occupy(&self, id: SlotId, descriptor: Rc<dyn Descriptor>) {
-        if let Some(slot) = self.slots.borrow_mut().get_mut(id.index) {
+        if let Some(slot) = self.slots.borrow_mut().get_mut(id.index as usize) {
             slot.descriptor = Some(descriptor);
         }
     }
@@ -580,8 +584,8 @@ impl Core {
     pub(crate) fn release(&self, id: SlotId) {
         let mut slots = self.slots.borrow_mut();
         let is_same = |slot: &&mut Slot| slot.generation == id.generation;
-        if slots.get_mut(id.index).filter(is_same).is_some() {
-            let released = slots.remove(id.index);
+        if slots.get_mut(id.index as usize).filter(is_same).is_some() {
+            let released = slots.remove(id.index as usize);
             drop(slots); // the descriptor may be dropped here, with whatever it owns
             drop(released);
         }
@@ -591,7 +595,7 @@ impl Core {
     fn find(&self, token: Token) -> Option<Rc<dyn Descriptor>> {
         let id = SlotId::of(token);
         let slots = self.slots.borrow();
-        let slot = slots.get(id.index)?;
+        let slot = slots.get(id.index as usize)?;
         (slot.generation & generation_mask() == id.generation)
             .then(|| slot.descriptor.clone())
             .flatten()
@@ -719,12 +723,12 @@ fn generation_mask() -> u32 {
 
 impl SlotId {
     fn token(self) -> Token {
-        Token(self.index | ((self.generation & generation_mask()) as usize) << HALF)
+        Token(self.index as usize | ((self.generation & generation_mask()) as usize) << HALF)
     }
 
     fn of(token: Token) -> Self {
         Self {
-            index: token.0 & (usize::MAX >> HALF),
+            index: (token.0 & (usize::MAX >> HALF)) as u32,
             generation: (token.0 >> HALF) as u32,
         }
     }

@@ -44,7 +44,7 @@ const OUTPUT_BYTES: usize = 256 * 1024;
 const COPIED_BYTES: usize = 4 * 1024;
 
 /// Empty lines tolerated before a request line (RFC 9112, 2.2).
-const EMPTY_LINES: usize = 4;
+const EMPTY_LINES: u8 = 4;
 
 /// How long a client that was refused may take to read why, before it is cut off.
 const LINGER: Duration = Duration::from_secs(5);
@@ -65,17 +65,17 @@ pub(super) struct Channel {
     input: RefCell<Vec<u8>>,
     scan: Cell<Scan>,
     /// Empty lines since the last request.
-    empty_lines: Cell<usize>,
+    empty_lines: Cell<u8>,
     /// The request whose body is being received.
-    incoming: RefCell<Option<Incoming>>,
+    incoming: Cell<Option<Box<Incoming>>>,
     /// The response that is being made.
     current: Cell<Current>,
     answer: Cell<Answer>,
     /// A request that was dropped while the answer is [`Answer::Ours`].
-    returned: RefCell<Option<Box<Exchange>>>,
+    returned: Cell<Option<Box<Exchange>>>,
     waiting: Cell<Option<Canceller>>,
-    to_notify: RefCell<Vec<Resolver<()>>>,
-    deadline: RefCell<Option<DelayedCall>>,
+    to_notify: Cell<Vec<Resolver<()>>>,
+    deadline: Cell<Option<DelayedCall>>,
     /// What was left to send when somebody last looked whether the client reads it.
     unsent: Cell<usize>,
     /// Input is being used further up the stack.
@@ -151,13 +151,13 @@ impl HttpProtocol {
             input: RefCell::new(Vec::new()),
             scan: Cell::new(Scan::default()),
             empty_lines: Cell::new(0),
-            incoming: RefCell::new(None),
+            incoming: Cell::new(None),
             current: Cell::new(Current::NONE),
             answer: Cell::new(Answer::Ours),
-            returned: RefCell::new(None),
+            returned: Cell::new(None),
             waiting: Cell::new(None),
-            to_notify: RefCell::new(Vec::new()),
-            deadline: RefCell::new(None),
+            to_notify: Cell::new(Vec::new()),
+            deadline: Cell::new(None),
             unsent: Cell::new(usize::MAX),
             is_consuming: Cell::new(false),
             is_paused: Cell::new(false),
@@ -316,7 +316,8 @@ impl Channel {
     fn consume_head(self: &Rc<Self>, data: &[u8]) -> usize {
         let limits = &self.shared.limits;
         let skipped = 2 * data.chunks(2).take_while(|line| line == b"\r\n").count();
-        let empty_lines = self.empty_lines.get() + skipped / 2;
+        let lines = u8::try_from(skipped / 2).unwrap_or(u8::MAX);
+        let empty_lines = self.empty_lines.get().saturating_add(lines);
         self.empty_lines.set(empty_lines);
         if empty_lines > EMPTY_LINES {
             return self.refuse(
@@ -383,11 +384,11 @@ impl Channel {
         }
         self.phase.set(Phase::Body);
         self.expect_within(limits.body_timeout);
-        self.incoming.replace(Some(Incoming {
+        self.incoming.replace(Some(Box::new(Incoming {
             exchange,
             body: Vec::new(),
             left,
-        }));
+        })));
     }
 
     /// Uses what belongs to the body.
@@ -455,25 +456,27 @@ impl Channel {
 impl Channel {
     /// Gives the phase at hand so long, from now; `None` is for ever.
     fn expect_within(self: &Rc<Self>, time: Option<Duration>) {
-        let mut deadline = self.deadline.borrow_mut();
-        match (time, &*deadline, self.clock.get()) {
+        let call = match (time, self.deadline.take(), self.clock.get()) {
             (Some(time), Some(call), Some(clock))
-                if call.reset_at(clock.turn_time() + time).is_ok() => {}
+                if call.reset_at(clock.turn_time() + time).is_ok() =>
+            {
+                Some(call)
+            }
             (Some(time), _, Some(clock)) => {
                 let channel = Rc::downgrade(self);
-                *deadline = Some(clock.call_later(time, move || {
+                Some(clock.call_later(time, move || {
                     if let Some(channel) = channel.upgrade() {
                         channel.expired();
                     }
-                }));
+                }))
             }
-            _ => {
-                if let Some(call) = deadline.take() {
-                    // It may have been made: this is called from it as well.
-                    let _ = call.cancel();
-                }
+            (_, call, _) => {
+                // It may have been made: this is called from it as well.
+                let _ = call.map(|call| call.cancel());
+                None
             }
-        }
+        };
+        self.deadline.set(call);
     }
 
     /// The time for the phase at hand is over.
@@ -562,8 +565,7 @@ impl Channel {
     /// The page for a method that a resource does not have (RFC 9110, 15.5.6).
     fn not_allowed(&self, resource: &dyn Resource) -> Rendered {
         let mut methods = resource.allowed_methods();
-        let returned = self.returned.borrow();
-        let Some(exchange) = &*returned else {
+        let Some(exchange) = self.returned.take() else {
             return Failure::message("a resource refused the method of a request and kept it")
                 .into();
         };
@@ -574,6 +576,7 @@ impl Channel {
             "{target} does not take {method}, but {}.",
             allow_value(&methods)
         );
+        self.returned.set(Some(exchange));
         pages::page(StatusCode::METHOD_NOT_ALLOWED, &message)
             .with_allow(&methods)
             .into()
@@ -705,7 +708,9 @@ impl Channel {
             return Deferred::fail(super::ClientGoneError);
         }
         let (deferred, resolver) = Deferred::pending();
-        self.to_notify.borrow_mut().push(resolver);
+        let mut to_notify = self.to_notify.take();
+        to_notify.push(resolver);
+        self.to_notify.set(to_notify);
         deferred
     }
 

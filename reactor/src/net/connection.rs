@@ -6,7 +6,7 @@
 //! called from inside itself, all that was written while handling one event leaves at once, and
 //! every call is allowed at any time.
 
-use std::cell::{Cell, OnceCell, RefCell};
+use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::io::{self, Read};
 use std::net::Shutdown;
@@ -62,7 +62,6 @@ pub(crate) struct Connection {
     /// `None` while there is nothing to send.
     output: RefCell<Option<Box<Output>>>,
     peer: Address,
-    local: OnceCell<Address>,
     flags: Flags,
 }
 
@@ -111,7 +110,6 @@ impl Connection {
             protocol: RefCell::new(Some(protocol)),
             output: RefCell::new(None),
             peer,
-            local: OnceCell::new(),
             flags: Flags::default(),
         })
     }
@@ -460,11 +458,8 @@ impl Transport {
     /// This end; `None` once the connection is lost.
     pub fn host(&self) -> Option<Address> {
         let connection = self.connection()?;
-        if let Some(address) = connection.local.get() {
-            return Some(address.clone());
-        }
-        let address = Address::Tcp(connection.stream.borrow().as_ref()?.local_addr().ok()?);
-        Some(connection.local.get_or_init(|| address).clone())
+        let stream = connection.stream.borrow();
+        Some(Address::Tcp(stream.as_ref()?.local_addr().ok()?))
     }
 
     /// Whether the connection is still there.
