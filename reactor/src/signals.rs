@@ -2,7 +2,8 @@
 //!
 //! A signal writes one byte to a socket pair that the reactor polls; nothing else happens in the
 //! handler. Handlers cannot be taken back from a process, so once no reactor wants the signals any
-//! more, they do again what they did before: end the program.
+//! more, they do again what they did before: end the program, unless the program had taken care of
+//! them itself before the first reactor ran.
 
 use std::io::{self, Read};
 use std::sync::Arc;
@@ -90,7 +91,10 @@ fn suspend_default() -> io::Result<()> {
         Some(applies) => applies.store(false, Ordering::Release),
         None => {
             let applies = Arc::new(AtomicBool::new(false));
-            for signal in SIGNALS {
+            for signal in SIGNALS
+                .into_iter()
+                .filter(|signal| !is_taken_care_of(*signal))
+            {
                 flag::register_conditional_default(signal, applies.clone())?;
             }
             default.applies = Some(applies);
@@ -98,4 +102,20 @@ fn suspend_default() -> io::Result<()> {
     }
     default.wanted += 1;
     Ok(())
+}
+
+/// Whether the program catches or ignores this signal already, as far as the system tells.
+fn is_taken_care_of(signal: i32) -> bool {
+    let Ok(status) = std::fs::read_to_string("/proc/self/status") else {
+        return false;
+    };
+    // Two masks in hexadecimal; signal 1 is the lowest bit (proc_pid_status(5)).
+    status
+        .lines()
+        .filter_map(|line| {
+            line.strip_prefix("SigIgn:")
+                .or(line.strip_prefix("SigCgt:"))
+        })
+        .filter_map(|mask| u64::from_str_radix(mask.trim(), 16).ok())
+        .any(|mask| mask >> (signal - 1) & 1 == 1)
 }

@@ -57,6 +57,21 @@ fn child_runs_and_stays() {
 
 #[test]
 #[ignore = "the child of another test"]
+fn child_with_a_handler_of_its_own() {
+    let signals = std::os::unix::net::UnixStream::pair().unwrap();
+    let (mut told, tell) = signals;
+    signal_hook::low_level::pipe::register(SIGTERM, tell).unwrap();
+    let reactor = Reactor::new().unwrap();
+    let stop = reactor.clone();
+    reactor.call_when_running(move || stop.stop().unwrap());
+    reactor.run().unwrap();
+    say("returned");
+    std::io::Read::read_exact(&mut told, &mut [0]).unwrap();
+    say("handled");
+}
+
+#[test]
+#[ignore = "the child of another test"]
 fn child_runs_again_after_a_signal() {
     let reactor = Reactor::new().unwrap();
     for _ in 0..2 {
@@ -141,6 +156,17 @@ fn signals_end_the_program_again_when_run_has_returned() {
         assert!(said.is_empty(), "{said:?}");
         assert_eq!(status.signal(), Some(number));
     }
+}
+
+///
+#[test]
+fn a_handler_of_the_programs_own_stays_in_charge() {
+    let mut child = Process::start("child_with_a_handler_of_its_own");
+    assert_eq!(child.hears().as_deref(), Some("returned"));
+    child.signal("-TERM");
+    let (said, status) = child.ends();
+    assert_eq!(said, ["handled"]);
+    assert!(status.success(), "{status}");
 }
 
 ///

@@ -12,6 +12,7 @@ use std::io::{self, Read};
 use std::net::Shutdown;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::{Rc, Weak};
+use std::time::Duration;
 
 use bytes::Bytes;
 use mio::net::TcpStream;
@@ -159,7 +160,12 @@ impl Connection {
             return;
         };
         core.release(self.slot);
-        self.stream.take();
+        if let Some(stream) = self.stream.take()
+            && reason.is::<ConnectionAborted>()
+        {
+            // A reset tells the peer that this is not all; a clean end would say the opposite.
+            let _ = socket2::SockRef::from(&stream).set_linger(Some(Duration::ZERO));
+        }
         if let Some(mut output) = self.output.take() {
             output.clear();
             core.spares().put(output);
@@ -417,8 +423,8 @@ impl Transport {
         self.set(|flags| &flags.is_half_closing);
     }
 
-    /// Closes the connection soon, without sending what is queued. The protocol is told later, and
-    /// not inside this call.
+    /// Closes the connection soon, without sending what is queued; the peer sees a reset. The
+    /// protocol is told later, and not inside this call.
     pub fn abort_connection(&self) {
         self.set(|flags| &flags.is_aborting);
     }

@@ -153,9 +153,7 @@ pub fn closed_loop(plan: &Plan, mut mark: impl FnMut() -> io::Result<()>) -> io:
     }
 }
 
-/// Opens so many connections, uses each once, and keeps them.
-///
-/// The second part of the result is how many of them the server has closed meanwhile.
+/// Opens so many connections, uses each once, and keeps them. None may be closed meanwhile.
 pub fn hold_idle(
     address: SocketAddr,
     request: &[u8],
@@ -222,7 +220,8 @@ pub fn paced(pace: &Pace, mut mark: impl FnMut() -> io::Result<()>) -> io::Resul
     for token in 0..=pace.connections {
         clients.push(Client::connect(pace.address, &epoll, token)?);
     }
-    let mut free: Vec<usize> = (0..pace.connections).collect();
+    // In turn: a server may close a connection that never sends anything.
+    let mut free: VecDeque<usize> = (0..pace.connections).collect();
     let mut due = VecDeque::new();
     let mut result = Paced::default();
     let mut buffer = vec![0; BUFFER_BYTES];
@@ -241,7 +240,7 @@ pub fn paced(pace: &Pace, mut mark: impl FnMut() -> io::Result<()>) -> io::Resul
             next_probe += interval;
         }
         while !due.is_empty() && !free.is_empty() {
-            let (token, due) = (free.pop().expect("not empty"), due.pop_front());
+            let (token, due) = (free.pop_front().expect("not empty"), due.pop_front());
             clients[token].send(&pace.request, 1)?;
             clients[token].sent_at = due.expect("not empty");
         }
@@ -273,7 +272,7 @@ pub fn paced(pace: &Pace, mut mark: impl FnMut() -> io::Result<()>) -> io::Resul
                 State::Answered if is_scrape => {
                     next_scrape = Some(sent_at + pace.scrape_interval);
                 }
-                State::Answered => free.push(token),
+                State::Answered => free.push_back(token),
             }
         }
 

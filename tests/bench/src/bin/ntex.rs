@@ -35,6 +35,8 @@ async fn main() -> std::io::Result<()> {
             .route("/metrics", web::get().to(scrape))
     })
     .workers(1)
+    // Its second is over before each connection of the probe has had a turn.
+    .client_timeout(ntex::time::Seconds(10))
     .listen(listener)?;
     announce(address);
     server.run().await
