@@ -1,11 +1,12 @@
 //! `/metrics` as a resource.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::collections::HashSet;
 use std::fmt;
+use std::sync::Arc;
 
 use bytes::Bytes;
-use deferred_reactor::defer_to_thread;
+use deferred_reactor::{Deferred, Failure, Reactor, Resolver, defer_to_thread};
 use prometheus::Registry;
 
 use super::{gzip, text};
@@ -17,7 +18,8 @@ use crate::web::{Method, Rendered, Request, Resource, Response, header};
 /// - `?name[]=a&name[]=b` gives only the samples of these names.
 /// - The body is compressed for clients that accept gzip, as Prometheus does.
 /// - A large registry is gathered and encoded in a thread of the reactor's pool, so that other
-///   requests are not held up; which is large, a reactor knows after its first scrape.
+///   requests are not held up; which is large, a reactor knows after its first scrape. Scrapes that
+///   come meanwhile, and want the same, are given the same.
 ///
 /// ```
 /// use prometheus_deferred::MetricsResource;
@@ -35,6 +37,8 @@ pub struct MetricsResource {
     registry: Registry,
     compresses: bool,
     is_in_place: bool,
+    /// What tells this resource, and its clones, from others.
+    identity: Arc<()>,
 }
 
 impl Default for MetricsResource {
@@ -55,6 +59,7 @@ impl MetricsResource {
             registry,
             compresses: true,
             is_in_place: false,
+            identity: Arc::default(),
         }
     }
 
@@ -70,13 +75,38 @@ impl MetricsResource {
         self
     }
 
+    /// Has a thread gather, or joins those who wait for one that gathers the same.
+    fn in_a_thread(&self, scrape: Scrape, reactor: &Reactor) -> Deferred<Exposition> {
+        let (deferred, resolver) = Deferred::pending();
+        let is_first = RUNNING.with_borrow_mut(|running| {
+            if let Some(same) = running.iter_mut().find(|other| other.scrape == scrape) {
+                same.waiting.push(resolver);
+                return false;
+            }
+            running.push(Running {
+                scrape: scrape.clone(),
+                waiting: vec![resolver],
+            });
+            true
+        });
+        if is_first {
+            let (registry, asked) = (self.registry.clone(), scrape.clone());
+            let exposition = defer_to_thread(reactor, move || Ok(scrape.gather(&registry)));
+            drop(exposition.add_both(move |result| {
+                tell(Running::take(&asked), result);
+                Ok(())
+            }));
+        }
+        deferred
+    }
+
     fn scrape(&self, request: &Request) -> Scrape {
         let accepted = request
             .headers()
             .filter(|(name, _)| header::ACCEPT_ENCODING.as_str().eq_ignore_ascii_case(name))
             .filter_map(|(_, value)| std::str::from_utf8(value).ok());
         Scrape {
-            registry: self.registry.clone(),
+            resource: self.identity.clone(),
             names: request
                 .args()
                 .filter(|(name, _)| name == "name[]")
@@ -84,6 +114,7 @@ impl MetricsResource {
                 .collect(),
             varies: self.compresses,
             compresses: self.compresses && gzip::is_accepted(accepted),
+            expected_bytes: LAST_BYTES.get(),
         }
     }
 }
@@ -102,10 +133,10 @@ impl Resource for MetricsResource {
             && LAST_BYTES.get() > WORTH_A_THREAD
             && let Some(reactor) = request.reactor()
         {
-            let exposition = defer_to_thread(&reactor, move || Ok(scrape.gather()));
+            let exposition = self.in_a_thread(scrape, &reactor);
             return exposition.map(Exposition::into_response).into();
         }
-        scrape.gather().into_response().into()
+        scrape.gather(&self.registry).into_response().into()
     }
 
     fn render_options(&self, _: Request) -> Rendered {
@@ -131,6 +162,9 @@ impl fmt::Debug for MetricsResource {
 // goes by what it has seen last.
 thread_local! {
     static LAST_BYTES: Cell<usize> = const { Cell::new(0) };
+
+    /// The scrapes that threads are at.
+    static RUNNING: RefCell<Vec<Running>> = const { RefCell::new(Vec::new()) };
 }
 
 /// From this size on, a scrape is gathered and encoded in a thread of the reactor's pool, so that
@@ -138,17 +172,45 @@ thread_local! {
 /// scrape about 50 microseconds.
 const WORTH_A_THREAD: usize = 256 * 1024;
 
-/// What a request wants to know.
+/// A scrape that a thread is at, and who waits for it.
+struct Running {
+    scrape: Scrape,
+    waiting: Vec<Resolver<Exposition>>,
+}
+
+impl Running {
+    /// Ends a scrape; those who wait for it.
+    fn take(scrape: &Scrape) -> Vec<Resolver<Exposition>> {
+        RUNNING.with_borrow_mut(|running| {
+            let index = running.iter().position(|other| other.scrape == *scrape);
+            index.map_or_else(Vec::new, |index| running.swap_remove(index).waiting)
+        })
+    }
+}
+
+/// What a request wants to know, and of which resource.
+#[derive(Clone)]
 struct Scrape {
-    registry: Registry,
+    resource: Arc<()>,
     /// Only samples of these names; all of them if there are none.
     names: HashSet<String>,
     /// Whether another client might be answered with another encoding.
     varies: bool,
     compresses: bool,
+    /// About how long the text will be; room made at once is not copied as it grows.
+    expected_bytes: usize,
+}
+
+impl PartialEq for Scrape {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.resource, &other.resource)
+            && self.compresses == other.compresses
+            && self.names == other.names
+    }
 }
 
 /// The answer to a scrape.
+#[derive(Clone)]
 struct Exposition {
     body: Bytes,
     /// Of the text, compressed or not, if it was asked for as a whole.
@@ -158,9 +220,9 @@ struct Exposition {
 }
 
 impl Scrape {
-    fn gather(self) -> Exposition {
-        let families = self.registry.gather();
-        let mut text = Vec::new();
+    fn gather(&self, registry: &Registry) -> Exposition {
+        let families = registry.gather();
+        let mut text = Vec::with_capacity(self.expected_bytes);
         if self.names.is_empty() {
             text::encode(&families, &mut text);
         } else {
@@ -173,6 +235,28 @@ impl Scrape {
             body: compressed.unwrap_or_else(|| text.into()),
             whole_bytes,
             varies: self.varies,
+        }
+    }
+}
+
+/// Gives everybody the result. Those whose client has gone were cancelled.
+fn tell(waiting: Vec<Resolver<Exposition>>, result: Result<Exposition, Failure>) {
+    match result {
+        Ok(exposition) => {
+            for resolver in waiting {
+                let _ = resolver.callback(exposition.clone());
+            }
+        }
+        Err(failure) => {
+            let text = failure.to_string();
+            let mut failure = Some(failure);
+            for resolver in waiting {
+                // The first is given the failure itself, to be logged with its lines.
+                let failure = failure
+                    .take()
+                    .unwrap_or_else(|| Failure::message(text.clone()));
+                let _ = resolver.errback(failure);
+            }
         }
     }
 }
