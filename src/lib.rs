@@ -43,6 +43,7 @@
 // Not in the tests, examples and benches: what a peer or the system controls is an Err.
 #![cfg_attr(not(test), warn(clippy::unwrap_used))]
 
+mod bridge;
 pub mod exposition;
 pub mod instrument;
 pub mod web;

@@ -240,3 +240,23 @@ fn options_of_the_server_asks_no_resource() {
     assert_eq!(server.ask("OPTIONS", "/*").status, 200);
     assert_eq!(server.left_notes(), ["asked"]);
 }
+
+/// W-11. Said as it is, where a resource declares nothing that it takes.
+#[test]
+fn a_resource_that_declares_no_other_method_says_no_more_than_that() {
+    struct Upload;
+    impl Resource for Upload {
+        fn render_post(&self, _: Request) -> Rendered {
+            "thanks".into()
+        }
+    }
+    let server = Server::new(|| {
+        let root = Tree::new();
+        root.put_child("upload", Upload);
+        root
+    });
+    assert_eq!(server.ask("POST", "/upload").text(), "thanks");
+    let refused = server.get("/upload");
+    assert_eq!(refused.status, 405);
+    assert!(refused.text().contains("/upload does not take GET."));
+}

@@ -383,3 +383,42 @@ fn a_resource_cannot_pass_on_a_request_that_it_gave_away() {
     assert_eq!(reply.status, 500, "{reply:?}");
     assert_eq!(times_logged("named another"), 1);
 }
+
+/// A client would wait on for the response that a 1xx status announces (RFC 9110, 15.2).
+#[test]
+fn an_informational_status_is_no_answer() {
+    let server = Server::of(|request| match request.path() {
+        "/102" => StatusCode::from_u16(102).unwrap(),
+        _ => StatusCode::IM_A_TEAPOT,
+    });
+    let mut client = server.connect();
+    client.get("/102");
+    client.get("/418");
+    assert_eq!(client.reply().status, 500);
+    assert_eq!(client.reply().status, 418);
+    assert_eq!(times_logged("102 Processing, which is no answer"), 1);
+}
+
+/// RFC 9110, 15.3.6.
+#[test]
+fn a_reset_content_response_has_an_empty_body_whatever_is_written() {
+    let server = Server::of(|mut request| {
+        request.set_response_code(StatusCode::RESET_CONTENT);
+        if request.path() == "/written" {
+            request.write("in parts");
+            request.finish();
+            return NOT_DONE_YET;
+        }
+        Response::new("at once")
+            .with_status(StatusCode::RESET_CONTENT)
+            .into()
+    });
+    let mut client = server.connect();
+    for target in ["/whole", "/written", "/whole"] {
+        client.get(target);
+        let reply = client.reply();
+        assert_eq!(reply.status, 205, "{target}");
+        assert_eq!(reply.header("Content-Length"), Some("0"), "{target}");
+        assert_eq!(reply.body, b"", "{target}");
+    }
+}

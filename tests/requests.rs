@@ -408,3 +408,32 @@ fn a_request_tells_what_came() {
          (\"c\", \"\")] Some(\"2\") [\"Host\", \"x-a\", \"X-A\"] true true"
     );
 }
+
+/// A request may be answered by its holder while a Deferred that was returned for it is pending;
+/// when that one fires at last, it has nothing to do with the request that is answered by then.
+#[test]
+fn a_late_deferred_does_not_touch_the_request_that_came_after() {
+    let server = Server::of(|request| {
+        let (deferred, resolver) = Deferred::<String>::with_canceller(|_| note("cancelled"));
+        PENDING.with_borrow_mut(|pending| pending.push(resolver));
+        if request.path() == "/first" {
+            keep(request);
+        }
+        note("pending");
+        deferred
+    });
+    let mut client = server.connect();
+    client.get("/first");
+    assert_eq!(server.notes(2), ["/first", "pending"]);
+    server.with_kept("/first", |request| request.respond("by its holder"));
+    assert_eq!(client.reply().text(), "by its holder");
+
+    client.get("/second");
+    assert_eq!(server.next_note(), "pending");
+    server.run(|_| {
+        let late = PENDING.with_borrow_mut(|pending| pending.remove(0));
+        late.callback("too late".to_owned()).unwrap();
+    });
+    drop(client);
+    assert_eq!(server.next_note(), "cancelled");
+}

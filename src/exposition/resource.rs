@@ -1,12 +1,15 @@
 //! `/metrics` as a resource.
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::collections::HashSet;
 use std::fmt;
-use std::sync::Arc;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, LazyLock};
+use std::thread;
 
 use bytes::Bytes;
-use deferred_reactor::{Deferred, Failure, Reactor, Resolver, defer_to_thread};
+use deferred_reactor::{Deferred, Failure, Reactor, RemoteReactor, Resolver};
 use prometheus::Registry;
 
 use super::{gzip, text};
@@ -17,9 +20,9 @@ use crate::web::{Method, Rendered, Request, Resource, Response, header};
 /// - A leaf: paths below it answer the same, except `favicon.ico`, which is empty.
 /// - `?name[]=a&name[]=b` gives only the samples of these names.
 /// - The body is compressed for clients that accept gzip, as Prometheus does.
-/// - A large registry is gathered and encoded in a thread of the reactor's pool, so that other
-///   requests are not held up; which is large, a reactor knows after its first scrape. Scrapes that
-///   come meanwhile, and want the same, are given the same.
+/// - A large registry is gathered and encoded in a thread, so that other requests are not held up;
+///   whether it is large is known after the first scrape, to this resource and its clones. Scrapes
+///   that come meanwhile, and want the same, are given the same: a resource has one such thread.
 ///
 /// ```
 /// use prometheus_deferred::MetricsResource;
@@ -37,8 +40,9 @@ pub struct MetricsResource {
     registry: Registry,
     compresses: bool,
     is_in_place: bool,
-    /// What tells this resource, and its clones, from others.
-    identity: Arc<()>,
+    /// How long its text is, as far as is known. Shared by clones, and with that tells this
+    /// resource from others.
+    size: Arc<AtomicUsize>,
 }
 
 impl Default for MetricsResource {
@@ -50,7 +54,12 @@ impl Default for MetricsResource {
 impl MetricsResource {
     /// The metrics of the default registry, which the `register_*!` macros use.
     pub fn new() -> Self {
-        Self::with_registry(prometheus::default_registry().clone())
+        // There is one default registry, however often a resource for it is made.
+        static SIZE: LazyLock<Arc<AtomicUsize>> = LazyLock::new(Arc::default);
+        Self {
+            size: SIZE.clone(),
+            ..Self::with_registry(prometheus::default_registry().clone())
+        }
     }
 
     /// The metrics of a registry of your own.
@@ -59,7 +68,7 @@ impl MetricsResource {
             registry,
             compresses: true,
             is_in_place: false,
-            identity: Arc::default(),
+            size: Arc::default(),
         }
     }
 
@@ -90,14 +99,26 @@ impl MetricsResource {
             true
         });
         if is_first {
-            let (registry, asked) = (self.registry.clone(), scrape.clone());
-            let exposition = defer_to_thread(reactor, move || Ok(scrape.gather(&registry)));
-            drop(exposition.add_both(move |result| {
-                tell(Running::take(&asked), result);
-                Ok(())
-            }));
+            self.start_thread(scrape, reactor.remote());
         }
         deferred
+    }
+
+    /// Gathers in a thread of its own: those of the pool may be busy with the program's jobs, and
+    /// that is when the metrics are wanted most.
+    fn start_thread(&self, scrape: Scrape, remote: RemoteReactor) {
+        let registry = self.registry.clone();
+        let asked = scrape.clone();
+        let thread = thread::Builder::new().name("metrics-gather".to_owned());
+        let started = thread.spawn(move || {
+            let result = catch_unwind(AssertUnwindSafe(|| scrape.gather(&registry)))
+                .map_err(Failure::from_panic);
+            // A reactor that is gone has nobody to answer any more.
+            let _ = remote.call_from_thread(move |_| tell(Running::take(&scrape), result));
+        });
+        if let Err(error) = started {
+            tell(Running::take(&asked), Err(error.into()));
+        }
     }
 
     fn scrape(&self, request: &Request) -> Scrape {
@@ -106,7 +127,7 @@ impl MetricsResource {
             .filter(|(name, _)| header::ACCEPT_ENCODING.as_str().eq_ignore_ascii_case(name))
             .filter_map(|(_, value)| std::str::from_utf8(value).ok());
         Scrape {
-            resource: self.identity.clone(),
+            size: self.size.clone(),
             names: request
                 .args()
                 .filter(|(name, _)| name == "name[]")
@@ -114,7 +135,6 @@ impl MetricsResource {
                 .collect(),
             varies: self.compresses,
             compresses: self.compresses && gzip::is_accepted(accepted),
-            expected_bytes: LAST_BYTES.get(),
         }
     }
 }
@@ -130,11 +150,13 @@ impl Resource for MetricsResource {
         }
         let scrape = self.scrape(&request);
         if !self.is_in_place
-            && LAST_BYTES.get() > WORTH_A_THREAD
+            && self.size.load(Ordering::Relaxed) > WORTH_A_THREAD
             && let Some(reactor) = request.reactor()
         {
             let exposition = self.in_a_thread(scrape, &reactor);
-            return exposition.map(Exposition::into_response).into();
+            return exposition
+                .map(|exposition| exposition.into_response())
+                .into();
         }
         scrape.gather(&self.registry).into_response().into()
     }
@@ -158,19 +180,18 @@ impl fmt::Debug for MetricsResource {
     }
 }
 
-// How large a registry is can only be told by gathering it. So each reactor, which is a thread,
-// goes by what it has seen last.
 thread_local! {
-    static LAST_BYTES: Cell<usize> = const { Cell::new(0) };
-
-    /// The scrapes that threads are at.
+    /// The scrapes that threads are at, for the reactor of this one.
     static RUNNING: RefCell<Vec<Running>> = const { RefCell::new(Vec::new()) };
 }
 
-/// From this size on, a scrape is gathered and encoded in a thread of the reactor's pool, so that
-/// the loop goes on meanwhile: some 3,000 samples, which take a millisecond. A thread costs the
-/// scrape about 50 microseconds.
+/// From this size on, a scrape is gathered and encoded in a thread, so that the loop goes on
+/// meanwhile: some 3,000 samples, which take a millisecond. A thread costs the scrape about 50
+/// microseconds.
 const WORTH_A_THREAD: usize = 256 * 1024;
+
+/// About how long the text of a sample is, where only some of them were written.
+const SAMPLE_BYTES: usize = 80;
 
 /// A scrape that a thread is at, and who waits for it.
 struct Running {
@@ -191,19 +212,17 @@ impl Running {
 /// What a request wants to know, and of which resource.
 #[derive(Clone)]
 struct Scrape {
-    resource: Arc<()>,
+    size: Arc<AtomicUsize>,
     /// Only samples of these names; all of them if there are none.
     names: HashSet<String>,
     /// Whether another client might be answered with another encoding.
     varies: bool,
     compresses: bool,
-    /// About how long the text will be; room made at once is not copied as it grows.
-    expected_bytes: usize,
 }
 
 impl PartialEq for Scrape {
     fn eq(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.resource, &other.resource)
+        Arc::ptr_eq(&self.size, &other.size)
             && self.compresses == other.compresses
             && self.names == other.names
     }
@@ -213,8 +232,6 @@ impl PartialEq for Scrape {
 #[derive(Clone)]
 struct Exposition {
     body: Bytes,
-    /// Of the text, compressed or not, if it was asked for as a whole.
-    whole_bytes: Option<usize>,
     varies: bool,
     is_compressed: bool,
 }
@@ -222,18 +239,22 @@ struct Exposition {
 impl Scrape {
     fn gather(&self, registry: &Registry) -> Exposition {
         let families = registry.gather();
-        let mut text = Vec::with_capacity(self.expected_bytes);
-        if self.names.is_empty() {
+        let mut text = Vec::new();
+        let size = if self.names.is_empty() {
+            // Room that is made at once is not copied as it grows.
+            text.reserve(self.size.load(Ordering::Relaxed));
             text::encode(&families, &mut text);
+            text.len()
         } else {
             text::encode_named(&families, |name| self.names.contains(name), &mut text);
-        }
-        let whole_bytes = self.names.is_empty().then_some(text.len());
+            let samples = families.iter().map(|family| family.get_metric().len());
+            samples.sum::<usize>() * SAMPLE_BYTES
+        };
+        self.size.store(size, Ordering::Relaxed);
         let compressed = self.compresses.then(|| gzip::compress(&text)).flatten();
         Exposition {
             is_compressed: compressed.is_some(),
             body: compressed.unwrap_or_else(|| text.into()),
-            whole_bytes,
             varies: self.varies,
         }
     }
@@ -263,9 +284,6 @@ fn tell(waiting: Vec<Resolver<Exposition>>, result: Result<Exposition, Failure>)
 
 impl Exposition {
     fn into_response(self) -> Response {
-        if let Some(bytes) = self.whole_bytes {
-            LAST_BYTES.set(bytes);
-        }
         let mut response = Response::new(self.body).with_content_type(text::CONTENT_TYPE);
         if self.varies {
             response = response.with_header(header::VARY, "Accept-Encoding");

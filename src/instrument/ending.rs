@@ -5,8 +5,6 @@ use std::error::Error;
 
 use deferred_reactor::{Deferred, Failure};
 
-use crate::web::Rendered;
-
 /// What a measured function may return.
 ///
 /// A [`Deferred`] is measured until it ends, and everything else until it is returned; of a
@@ -101,27 +99,6 @@ impl<T, E: 'static> Ending for Result<T, E> {
     }
 }
 
-/// A page that comes later is measured until it is there; [`NOT_DONE_YET`] is all that is seen of
-/// one that is written elsewhere.
-///
-/// [`NOT_DONE_YET`]: crate::web::NOT_DONE_YET
-impl Ending for Rendered {
-    #[track_caller]
-    fn when_ended(self, end: impl FnOnce(End<'_>) + 'static) -> Self {
-        match self {
-            Self::Deferred(deferred) => Self::Deferred(deferred.when_ended(end)),
-            Self::DeferredResource(deferred) => Self::DeferredResource(deferred.when_ended(end)),
-            rendered => {
-                end(match &rendered {
-                    Self::Failed(failure) => End::Error(failure),
-                    _ => End::Success,
-                });
-                rendered
-            }
-        }
-    }
-}
-
 /// Plain values: their type parameters in brackets, then the type.
 macro_rules! plain {
     ($([$($generic:ident),*] $plain:ty;)*) => {$(
@@ -136,7 +113,7 @@ plain! {
     [] f32; [] f64;
     [] String; [] &'static str; [] std::path::PathBuf;
     [] std::time::Duration; [] std::time::Instant;
-    [] bytes::Bytes; [] crate::web::Response;
+    [] bytes::Bytes;
     [T] Option<T>; [T] Vec<T>; [T] Box<T>; [T] std::rc::Rc<T>; [T] std::sync::Arc<T>;
     [T] std::collections::VecDeque<T>;
     [T, S] std::collections::HashSet<T, S>; [T] std::collections::BTreeSet<T>;

@@ -40,6 +40,8 @@ use super::{Request, Resource};
 /// | [time for a body](Self::body_timeout), from the end of its head | 60 s | 408, close       |
 /// | [idle connection](Self::keep_alive) | 60 s      | close                                |
 /// | [reading nothing of a response](Self::abort_timeout) when closing | 15 s | abort          |
+///
+/// A client that reads its response, however slowly, is waited for.
 pub struct Site {
     shared: Rc<Shared>,
 }

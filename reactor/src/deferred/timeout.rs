@@ -1,6 +1,7 @@
 //! Giving a Deferred a limited time.
 
 use std::cell::Cell;
+use std::panic::Location;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -26,9 +27,10 @@ impl<T> Deferred<T> {
     /// ```
     #[track_caller]
     pub fn add_timeout(self, timeout: Duration, clock: &impl ReactorTime) -> Self {
-        self.add_timeout_with(timeout, clock, |result, timeout| match result {
+        let line = Location::caller();
+        self.add_timeout_with(timeout, clock, move |result, timeout| match result {
             Err(failure) if failure.is::<CancelledError>() => {
-                Err(TimeoutError::new(timeout).into())
+                Err(Failure::at(Box::new(TimeoutError::new(timeout)), line))
             }
             result => result,
         })

@@ -136,12 +136,20 @@ impl Connection {
             };
             let transport = Transport(Rc::downgrade(self));
             catch_unwind(AssertUnwindSafe(|| call(protocol, &transport)))
-                .unwrap_or_else(|payload| Err(Failure::from_panic(payload)))
         };
-        if let Err(failure) = outcome {
+        let outcome = match outcome {
+            Ok(Ok(())) => None,
+            // With the line of the error; where a panic was, its own message has told.
+            Ok(Err(failure)) => Some((format!("{failure:#?}"), failure)),
+            Err(payload) => {
+                let failure = Failure::from_panic(payload);
+                Some((failure.to_string(), failure))
+            }
+        };
+        if let Some((text, failure)) = outcome {
             log::error!(
                 target: "reactor",
-                "the protocol of the connection from {} failed: {failure:#?}",
+                "the protocol of the connection from {} failed: {text}",
                 self.peer
             );
             self.lose(core, failure);

@@ -20,7 +20,14 @@ use crate::deferred::Failure;
 /// impl Protocol for Echo {
 ///     fn data_received(&mut self, transport: &Transport, data: &[u8]) -> Result<(), Failure> {
 ///         transport.write(data);
+///         if transport.buffered() > 64 * 1024 {
+///             transport.pause_producing(); // the peer does not read: it gets no more memory
+///         }
 ///         Ok(())
+///     }
+///
+///     fn write_drained(&mut self, transport: &Transport) {
+///         transport.resume_producing();
 ///     }
 /// }
 /// ```

@@ -136,11 +136,17 @@ impl<T> Timers<T> {
 
     /// When the next call is due, or somewhat earlier: never later.
     ///
-    /// It is exact unless many calls were put off since. To look at all of these each time would
+    /// It is exact unless many calls were put off or cancelled since. To look at all of these each time would
     /// cost a busy server more than the rest of its turn; each is looked at when its old deadline
     /// comes.
     pub fn next_deadline(&mut self) -> Option<Instant> {
         const LOOKS: usize = 8;
+        if self.calls.is_empty() {
+            // Only stale entries can be left.
+            self.heap.clear();
+            self.stale = 0;
+            return None;
+        }
         for _ in 0..LOOKS {
             let Reverse(entry) = *self.heap.peek()?;
             if self.settle(entry) {
@@ -283,6 +289,19 @@ mod tests {
         assert_eq!(timers.pop_due(start + second), None);
         assert_eq!(timers.next_deadline(), Some(start + 9 * second));
         assert_eq!(drain(&mut timers, start + 9 * second).len(), 1000);
+    }
+
+    #[test]
+    fn when_all_calls_are_cancelled_none_is_due() {
+        let start = Instant::now();
+        let mut timers = Timers::new();
+        let ids: Vec<_> = (0..20).map(|n| timers.call_at(start, n)).collect();
+        for id in ids {
+            timers.cancel(id);
+        }
+        assert_eq!(timers.next_deadline(), None);
+        timers.call_at(start, 20);
+        assert_eq!(drain(&mut timers, start), [20]);
     }
 
     #[test]

@@ -72,10 +72,11 @@ impl Channel {
         let (method, target) = (&exchange.head.method, exchange.head.target());
         // It just said that it does not have this one.
         methods.retain(|known| known != method);
-        let message = format!(
-            "{target} does not take {method}, but {}.",
-            allow_value(&methods)
-        );
+        let others = match methods.is_empty() {
+            true => String::new(),
+            false => format!(", but {}", allow_value(&methods)),
+        };
+        let message = format!("{target} does not take {method}{others}.");
         self.returned.set(Some(exchange));
         pages::page(StatusCode::METHOD_NOT_ALLOWED, &message)
             .with_allow(&methods)
@@ -136,7 +137,10 @@ impl Channel {
         self.waiting.set(Some(deferred.canceller()));
         let channel = self.clone();
         drop(deferred.add_both(move |result| {
-            channel.waiting.take();
+            // A later request may have one of its own by now.
+            if channel.is_current(id) {
+                channel.waiting.take();
+            }
             channel.settle(id, result, hops);
             Ok(())
         }));

@@ -58,6 +58,10 @@ impl Channel {
                     &[],
                 );
             }
+            // All of it is with the system, which goes on to deliver it; a reset would not.
+            Phase::Closing if self.transport().buffered() == 0 => {
+                self.transport().lose_connection();
+            }
             Phase::Closing => self.transport().abort_connection(),
         }
     }

@@ -2,9 +2,10 @@
 //!
 //! | phase      | what comes in                             | left when                              |
 //! |------------|-------------------------------------------|----------------------------------------|
+//! | idle       | begins a head                             | its first byte: head                   |
 //! | head       | is looked at for the end of a head        | it is there: body, or answering        |
 //! | body       | is added to the body                      | it is complete: answering              |
-//! | answering  | is kept for later, up to a limit          | the response is complete: head, closing |
+//! | answering  | is kept for later, up to a limit          | the response is complete: idle, closing |
 //! | closing    | is thrown away                            | the connection is lost                 |
 //!
 //! The [`Channel`] is shared by the protocol, which the reactor calls, and the [`Request`], which

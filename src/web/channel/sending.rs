@@ -75,7 +75,7 @@ impl Channel {
                 );
                 // Only a broken connection tells the client that this is not all.
                 self.cut_off(exchange);
-                return Finished(true);
+                return Finished(false);
             }
             Sent::Length(_) | Sent::UntilClose | Sent::NoBody => {}
         }
@@ -106,6 +106,7 @@ impl Channel {
     /// The response is complete: the next request may come.
     pub(super) fn complete(self: &Rc<Self>, exchange: Box<Exchange>) {
         self.shared.put_exchange(exchange);
+        self.waiting.take();
         if self.current.get().closes {
             self.close_gently(self.shared.limits.abort_timeout);
         } else {
@@ -143,10 +144,15 @@ impl Channel {
     /// come along as `body`, to be copied behind the head where there may be one.
     pub(super) fn write_head(&self, head: &ResponseHead, length: Option<usize>, body: &[u8]) {
         let mut current = self.current.get();
-        let has_no_body = matches!(
-            head.status,
-            StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED
-        );
+        let mut status = head.status;
+        if status.is_informational() {
+            // A client would go on waiting for the response that this announces.
+            log::error!(target: "web", "a resource answered with {status}, which is no answer");
+            status = StatusCode::INTERNAL_SERVER_ERROR;
+        }
+        let has_no_body = matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
+        // A body that is empty, and not one that is absent (RFC 9110, 15.3.6).
+        let is_reset = status == StatusCode::RESET_CONTENT;
         let declared = head
             .get(&header::CONTENT_LENGTH)
             .and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
@@ -155,6 +161,7 @@ impl Channel {
             closing.is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"close"));
         // For HEAD, a resource may know the length of a body that it did not make.
         let length = match (length, declared) {
+            _ if is_reset => Some(0),
             (Some(0), Some(declared)) if current.is_head => Some(declared),
             (Some(length), _) => Some(length as u64),
             (None, declared) => declared,
@@ -169,7 +176,7 @@ impl Channel {
             }
         };
         self.transport().write_with(|out| {
-            write_status_line(out, head.status);
+            write_status_line(out, status);
             if let Some(clock) = self.clock.get() {
                 self.shared.write_date(out, clock.turn_time());
             }
@@ -202,11 +209,11 @@ impl Channel {
                 out.extend_from_slice(b"Connection: close\r\n");
             }
             out.extend_from_slice(b"\r\n");
-            if !has_no_body && !current.is_head {
+            if !has_no_body && !is_reset && !current.is_head {
                 out.extend_from_slice(body);
             }
         });
-        if current.is_head {
+        if current.is_head || is_reset {
             current.sent = Sent::NoBody;
         }
         self.current.set(current);
