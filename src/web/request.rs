@@ -27,7 +27,7 @@ use super::routes::Params;
 /// # use prometheus_deferred::web::Request;
 /// fn render(request: Request) {
 ///     request.finish();
-///     request.finish();
+///     request.finish(); // W-33: the compiler is the proof
 /// }
 /// ```
 ///
