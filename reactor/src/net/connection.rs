@@ -12,12 +12,11 @@ use std::io::{self, Read};
 use std::net::Shutdown;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::{Rc, Weak};
-use std::time::Duration;
 
 use bytes::Bytes;
-use mio::net::TcpStream;
 
 use super::output::Output;
+use super::stream::Stream;
 use super::{Address, ConnectionAborted, ConnectionDone, ConnectionLost, Protocol};
 use crate::deferred::Failure;
 use crate::reactor::{Core, Descriptor, Reactor, Readiness, SlotId};
@@ -57,7 +56,7 @@ pub(crate) struct Connection {
     core: Weak<Core>,
     slot: SlotId,
     /// `None` once closed.
-    stream: RefCell<Option<TcpStream>>,
+    stream: RefCell<Option<Stream>>,
     /// `None` once lost.
     protocol: RefCell<Option<Box<dyn Protocol>>>,
     /// `None` while there is nothing to send.
@@ -100,7 +99,7 @@ impl Connection {
     pub(crate) fn new(
         core: &Rc<Core>,
         slot: SlotId,
-        stream: TcpStream,
+        stream: Stream,
         peer: Address,
         protocol: Box<dyn Protocol>,
     ) -> Rc<Self> {
@@ -171,8 +170,7 @@ impl Connection {
         if let Some(stream) = self.stream.take()
             && reason.is::<ConnectionAborted>()
         {
-            // A reset tells the peer that this is not all; a clean end would say the opposite.
-            let _ = socket2::SockRef::from(&stream).set_linger(Some(Duration::ZERO));
+            stream.reset_on_close();
         }
         if let Some(mut output) = self.output.take() {
             output.clear();
@@ -459,8 +457,7 @@ impl Transport {
         if let Some(connection) = self.connection()
             && let Some(stream) = &*connection.stream.borrow()
         {
-            // It fails only on a connection that is gone.
-            let _ = stream.set_nodelay(on);
+            stream.set_no_delay(on);
         }
     }
 
@@ -473,7 +470,7 @@ impl Transport {
     pub fn host(&self) -> Option<Address> {
         let connection = self.connection()?;
         let stream = connection.stream.borrow();
-        Some(Address::Tcp(stream.as_ref()?.local_addr().ok()?))
+        stream.as_ref()?.local_address()
     }
 
     /// Whether the connection is still there.

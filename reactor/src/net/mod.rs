@@ -17,6 +17,7 @@ mod errors;
 mod output;
 mod port;
 mod protocol;
+mod stream;
 
 pub use address::Address;
 pub(crate) use connection::Spares;

@@ -11,6 +11,7 @@ use std::time::Duration;
 use mio::net::TcpListener;
 
 use super::connection::Connection;
+use super::stream::Stream;
 use super::{Address, Factory};
 use crate::deferred::{Deferred, Failure};
 use crate::reactor::{Core, Descriptor, Interest, Readiness, SlotId};
@@ -81,7 +82,9 @@ impl Listener {
                 None => return Ok(false),
             };
             match accepted {
-                Ok((stream, peer)) => self.welcome(core, stream, Address::Tcp(peer)),
+                Ok((stream, peer)) => {
+                    self.welcome(core, Stream::Tcp(stream), Address::Tcp(peer));
+                }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(false),
                 // Of this one connection, which its peer has given up.
                 Err(error)
@@ -97,7 +100,7 @@ impl Listener {
         Ok(true)
     }
 
-    fn welcome(&self, core: &Rc<Core>, mut stream: mio::net::TcpStream, peer: Address) {
+    fn welcome(&self, core: &Rc<Core>, mut stream: Stream, peer: Address) {
         let built = catch_unwind(AssertUnwindSafe(|| self.factory.build_protocol(&peer)));
         let protocol = match built {
             Ok(Some(protocol)) => protocol,

@@ -1,0 +1,117 @@
+//! What the bytes of a connection go through.
+
+use std::io::{self, IoSlice, Read, Write};
+use std::net::Shutdown;
+use std::time::Duration;
+
+use mio::event::Source;
+use mio::net::TcpStream;
+use mio::{Interest, Registry, Token};
+
+use super::Address;
+
+/// The socket of a connection, of whichever kind.
+#[derive(Debug)]
+pub(crate) enum Stream {
+    Tcp(TcpStream),
+}
+
+impl Stream {
+    pub(crate) fn shutdown(&self, side: Shutdown) -> io::Result<()> {
+        match self {
+            Self::Tcp(stream) => stream.shutdown(side),
+        }
+    }
+
+    /// The error that the system has for this socket.
+    pub(crate) fn take_error(&self) -> io::Result<Option<io::Error>> {
+        match self {
+            Self::Tcp(stream) => stream.take_error(),
+        }
+    }
+
+    /// From now on, closing it tells the peer that this is not all; a clean end would say the
+    /// opposite.
+    pub(crate) fn reset_on_close(&self) {
+        match self {
+            Self::Tcp(stream) => {
+                // It fails on a connection that is gone already.
+                let _ = socket2::SockRef::from(stream).set_linger(Some(Duration::ZERO));
+            }
+        }
+    }
+
+    pub(crate) fn set_no_delay(&self, on: bool) {
+        match self {
+            Self::Tcp(stream) => {
+                // It fails only on a connection that is gone.
+                let _ = stream.set_nodelay(on);
+            }
+        }
+    }
+
+    pub(crate) fn local_address(&self) -> Option<Address> {
+        match self {
+            Self::Tcp(stream) => Some(Address::Tcp(stream.local_addr().ok()?)),
+        }
+    }
+
+    fn source(&mut self) -> &mut dyn Source {
+        match self {
+            Self::Tcp(stream) => stream,
+        }
+    }
+}
+
+impl Read for &Stream {
+    #[inline]
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Stream::Tcp(stream) => (&*stream).read(buffer),
+        }
+    }
+}
+
+impl Write for &Stream {
+    #[inline]
+    fn write(&mut self, data: &[u8]) -> io::Result<usize> {
+        match self {
+            Stream::Tcp(stream) => (&*stream).write(data),
+        }
+    }
+
+    #[inline]
+    fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        match self {
+            Stream::Tcp(stream) => (&*stream).write_vectored(slices),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Source for Stream {
+    fn register(
+        &mut self,
+        registry: &Registry,
+        token: Token,
+        interests: Interest,
+    ) -> io::Result<()> {
+        self.source().register(registry, token, interests)
+    }
+
+    fn reregister(
+        &mut self,
+        registry: &Registry,
+        token: Token,
+        interests: Interest,
+    ) -> io::Result<()> {
+        self.source().reregister(registry, token, interests)
+    }
+
+    fn deregister(&mut self, registry: &Registry) -> io::Result<()> {
+        self.source().deregister(registry)
+    }
+}
