@@ -64,7 +64,7 @@ impl Exchange {
         self.response.clear();
         self.walked.set(0);
         self.next_segment.set(0);
-        self.params = Params::default();
+        self.params.clear();
     }
 }
 

@@ -1,7 +1,9 @@
 //! What a resource answers: a status, fields, and a body.
 
+use std::borrow::Cow;
+
 use bytes::Bytes;
-use http::header::{self, HeaderName, HeaderValue};
+use http::header::{self, HeaderName};
 use http::{Method, StatusCode};
 
 /// A complete response.
@@ -53,9 +55,10 @@ impl Response {
         self
     }
 
-    /// The same with this `Content-Type`.
-    pub fn with_content_type(self, value: impl AsRef<str>) -> Self {
-        self.with_header(header::CONTENT_TYPE, value)
+    /// The same with this `Content-Type`. A literal is not copied.
+    pub fn with_content_type(mut self, value: impl Into<Cow<'static, str>>) -> Self {
+        self.head.content_type = Some(field_value(value.into()));
+        self
     }
 
     /// The status.
@@ -64,7 +67,7 @@ impl Response {
     }
 
     /// The value of a field that was set.
-    pub fn header(&self, name: &HeaderName) -> Option<&HeaderValue> {
+    pub fn header(&self, name: &HeaderName) -> Option<&str> {
         self.head.get(name)
     }
 
@@ -120,35 +123,49 @@ impl From<StatusCode> for Response {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct ResponseHead {
     pub(super) status: StatusCode,
-    /// A list, as there are few; an empty one owns no memory.
-    fields: Vec<(HeaderName, HeaderValue)>,
+    /// Kept apart: nearly every response has one, and most have nothing else.
+    pub(super) content_type: Option<Cow<'static, str>>,
+    /// The others, in a list, as there are few; an empty one owns no memory.
+    fields: Vec<(HeaderName, String)>,
 }
 
 impl ResponseHead {
     pub(super) fn set(&mut self, name: HeaderName, value: &str) {
         self.fields.retain(|(known, _)| *known != name);
-        self.fields.push((name, header_value(value)));
+        self.add(name, value);
     }
 
+    /// A content type is one; further ones take its place.
     pub(super) fn add(&mut self, name: HeaderName, value: &str) {
-        self.fields.push((name, header_value(value)));
+        let value = field_value(value.to_owned().into());
+        if name == header::CONTENT_TYPE {
+            self.content_type = Some(value);
+        } else {
+            self.fields.push((name, value.into_owned()));
+        }
     }
 
-    pub(super) fn get(&self, name: &HeaderName) -> Option<&HeaderValue> {
+    pub(super) fn get(&self, name: &HeaderName) -> Option<&str> {
+        if *name == header::CONTENT_TYPE {
+            return self.content_type.as_deref();
+        }
         let found = self.fields.iter().find(|(known, _)| known == name);
-        found.map(|(_, value)| value)
+        found.map(|(_, value)| value.as_str())
     }
 
     pub(super) fn clear(&mut self) {
         self.status = StatusCode::OK;
+        self.content_type = None;
         self.fields.clear();
     }
 
     /// Takes over what `other` says; its fields win over those of the same name.
     pub(super) fn merge(&mut self, other: Self) {
         self.status = other.status;
-        if self.fields.is_empty() {
-            self.fields = other.fields;
+        if other.content_type.is_some() {
+            self.content_type = other.content_type;
+        }
+        if other.fields.is_empty() {
             return;
         }
         self.fields
@@ -156,21 +173,27 @@ impl ResponseHead {
         self.fields.extend(other.fields);
     }
 
-    pub(super) fn fields(&self) -> impl Iterator<Item = (&HeaderName, &HeaderValue)> {
-        self.fields.iter().map(|(name, value)| (name, value))
+    /// The fields apart from the content type.
+    pub(super) fn fields(&self) -> &[(HeaderName, String)] {
+        &self.fields
     }
 }
 
 /// A value that cannot break out of its line.
-fn header_value(value: &str) -> HeaderValue {
-    if let Ok(value) = HeaderValue::from_str(value) {
+fn field_value(value: Cow<'static, str>) -> Cow<'static, str> {
+    // Without a branch per byte, which costs half as much.
+    let breaks_out = |byte: u8| (byte < b' ') & (byte != b'\t') | (byte == 0x7f);
+    if !value
+        .bytes()
+        .fold(false, |any, byte| any | breaks_out(byte))
+    {
         return value;
     }
-    let clean: Vec<u8> = value
-        .bytes()
-        .map(|byte| if byte.is_ascii_control() { b' ' } else { byte })
-        .collect();
-    HeaderValue::from_bytes(&clean).unwrap_or_else(|_| HeaderValue::from_static(""))
+    let is_good = |char: char| !char.is_ascii_control() || char == '\t';
+    let clean = value
+        .chars()
+        .map(|char| if is_good(char) { char } else { ' ' });
+    Cow::Owned(clean.collect())
 }
 
 #[cfg(test)]

@@ -192,6 +192,10 @@ impl Params {
         self.0.iter().map(|(name, value)| (&**name, value))
     }
 
+    pub(super) fn clear(&mut self) {
+        self.0.clear();
+    }
+
     fn push(&mut self, name: &Arc<str>, value: ParamValue) {
         self.0.push((Arc::clone(name), value));
     }

@@ -57,6 +57,8 @@ pub(super) struct Shared {
         reason = "they move as boxes between here and requests"
     )]
     spare_exchanges: RefCell<Vec<Box<Exchange>>>,
+    /// Where response heads are put together.
+    scratch: Cell<Vec<u8>>,
     pub(super) next_id: Cell<u64>,
 }
 
@@ -99,6 +101,7 @@ impl Site {
                 displays_tracebacks: false,
                 date: RefCell::new(Date::default()),
                 spare_exchanges: RefCell::new(Vec::new()),
+                scratch: Cell::new(Vec::new()),
                 next_id: Cell::new(1),
             }),
         }
@@ -200,6 +203,20 @@ impl Shared {
         if spare.len() < KEEP {
             exchange.clear();
             spare.push(exchange);
+        }
+    }
+
+    /// An empty buffer to put a response head together in.
+    pub(super) fn take_scratch(&self) -> Vec<u8> {
+        self.scratch.take()
+    }
+
+    pub(super) fn put_scratch(&self, mut scratch: Vec<u8>) {
+        /// What no usual head exceeds, with a small body behind it.
+        const KEEP_CAPACITY: usize = 16 * 1024;
+        if scratch.capacity() <= KEEP_CAPACITY {
+            scratch.clear();
+            self.scratch.set(scratch);
         }
     }
 

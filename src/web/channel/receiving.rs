@@ -106,6 +106,7 @@ impl Channel {
     /// Uses as much as can be used; how much that was.
     pub(super) fn consume(self: &Rc<Self>, data: &[u8]) -> usize {
         self.is_consuming.set(true);
+        let last_answered = self.current.get().id;
         let mut used = 0;
         loop {
             let rest = &data[used..];
@@ -125,12 +126,24 @@ impl Channel {
             }
         }
         self.is_consuming.set(false);
+        if self.phase.get() == Phase::Idle && self.current.get().id != last_answered {
+            self.expect_within(self.shared.limits.keep_alive);
+        }
         used
     }
 
     /// Uses a whole head, or nothing.
     pub(super) fn consume_head(self: &Rc<Self>, data: &[u8]) -> usize {
         let limits = &self.shared.limits;
+        if self.phase.get() == Phase::Idle {
+            let mut exchange = self.shared.take_exchange();
+            if let Some(length) = exchange.head.read_at_once(data, &limits.head) {
+                self.empty_lines.set(0);
+                self.begin(exchange);
+                return length;
+            }
+            self.shared.put_exchange(exchange);
+        }
         let skipped = 2 * data.chunks(2).take_while(|line| line == b"\r\n").count();
         let lines = u8::try_from(skipped / 2).unwrap_or(u8::MAX);
         let empty_lines = self.empty_lines.get().saturating_add(lines);

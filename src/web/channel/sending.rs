@@ -112,14 +112,17 @@ impl Channel {
         } else {
             self.phase.set(Phase::Idle);
             self.unsent.set(usize::MAX);
-            self.expect_within(self.shared.limits.keep_alive);
-            // Not from here: whoever finishes a request does not expect to handle the next one.
-            if !self.is_consuming.get()
-                && !self.input.borrow().is_empty()
-                && let Some(clock) = self.clock.get()
-            {
-                let channel = self.clone();
-                clock.call_later(Duration::ZERO, move || channel.go_on());
+            // Where input is being used, the next request may be there already: what is expected
+            // of the client is settled when nothing is left.
+            if !self.is_consuming.get() {
+                self.expect_within(self.shared.limits.keep_alive);
+                // Not from here: whoever finishes a request does not expect to handle the next one.
+                if !self.input.borrow().is_empty()
+                    && let Some(clock) = self.clock.get()
+                {
+                    let channel = self.clone();
+                    clock.call_later(Duration::ZERO, move || channel.go_on());
+                }
             }
         }
         for resolver in self.to_notify.take() {
@@ -153,12 +156,14 @@ impl Channel {
         let has_no_body = matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
         // A body that is empty, and not one that is absent (RFC 9110, 15.3.6).
         let is_reset = status == StatusCode::RESET_CONTENT;
-        let declared = head
-            .get(&header::CONTENT_LENGTH)
-            .and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
-        let closing = head.get(&header::CONNECTION);
-        current.closes |=
-            closing.is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"close"));
+        let mut declared = None;
+        for (name, value) in head.fields() {
+            match *name {
+                header::CONTENT_LENGTH => declared = value.parse::<u64>().ok(),
+                header::CONNECTION => current.closes |= value.eq_ignore_ascii_case("close"),
+                _ => {}
+            }
+        }
         // For HEAD, a resource may know the length of a body that it did not make.
         let length = match (length, declared) {
             _ if is_reset => Some(0),
@@ -175,44 +180,48 @@ impl Channel {
                 Sent::UntilClose
             }
         };
-        self.transport().write_with(|out| {
-            write_status_line(out, status);
-            if let Some(clock) = self.clock.get() {
-                self.shared.write_date(out, clock.turn_time());
+        let mut out = self.shared.take_scratch();
+        write_status_line(&mut out, status);
+        if let Some(clock) = self.clock.get() {
+            self.shared.write_date(&mut out, clock.turn_time());
+        }
+        match &head.content_type {
+            Some(value) => {
+                out.extend_from_slice(b"Content-Type: ");
+                out.extend_from_slice(value.as_bytes());
+                out.extend_from_slice(b"\r\n");
             }
-            let mut has_type = has_no_body || length == Some(0);
-            for (name, value) in head.fields() {
-                match *name {
-                    // Ours to say.
-                    header::CONTENT_LENGTH
-                    | header::TRANSFER_ENCODING
-                    | header::CONNECTION
-                    | header::DATE => continue,
-                    header::CONTENT_TYPE => has_type = true,
-                    _ => {}
-                }
-                write_field(out, name.as_str(), value.as_bytes());
+            None if has_no_body || length == Some(0) => {}
+            None => out.extend_from_slice(b"Content-Type: text/html\r\n"),
+        }
+        for (name, value) in head.fields() {
+            match *name {
+                // Ours to say.
+                header::CONTENT_LENGTH
+                | header::TRANSFER_ENCODING
+                | header::CONNECTION
+                | header::DATE => {}
+                _ => write_field(&mut out, name.as_str(), value.as_bytes()),
             }
-            if !has_type {
-                out.extend_from_slice(b"Content-Type: text/html\r\n");
+        }
+        match current.sent {
+            Sent::Length(length) => {
+                out.extend_from_slice(b"Content-Length: ");
+                out.extend_from_slice(itoa::Buffer::new().format(length).as_bytes());
+                out.extend_from_slice(b"\r\n");
             }
-            match current.sent {
-                Sent::Length(length) => {
-                    out.extend_from_slice(b"Content-Length: ");
-                    out.extend_from_slice(itoa::Buffer::new().format(length).as_bytes());
-                    out.extend_from_slice(b"\r\n");
-                }
-                Sent::Chunked => out.extend_from_slice(b"Transfer-Encoding: chunked\r\n"),
-                Sent::Nothing | Sent::UntilClose | Sent::NoBody => {}
-            }
-            if current.closes {
-                out.extend_from_slice(b"Connection: close\r\n");
-            }
-            out.extend_from_slice(b"\r\n");
-            if !has_no_body && !is_reset && !current.is_head {
-                out.extend_from_slice(body);
-            }
-        });
+            Sent::Chunked => out.extend_from_slice(b"Transfer-Encoding: chunked\r\n"),
+            Sent::Nothing | Sent::UntilClose | Sent::NoBody => {}
+        }
+        if current.closes {
+            out.extend_from_slice(b"Connection: close\r\n");
+        }
+        out.extend_from_slice(b"\r\n");
+        if !has_no_body && !is_reset && !current.is_head {
+            out.extend_from_slice(body);
+        }
+        self.transport().write(&out);
+        self.shared.put_scratch(out);
         if current.is_head || is_reset {
             current.sent = Sent::NoBody;
         }

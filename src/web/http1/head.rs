@@ -1,10 +1,13 @@
 //! Request heads: the request line and the header fields (RFC 9112, sections 2 to 5).
 //!
-//! Reading a head takes two steps. [`find_end`] looks for the empty line, from where the last look
-//! ended, and refuses line ends that are not CR LF; so a head that comes a byte at a time is
+//! Reading a head takes two steps. [`Scan::find_end`] looks for the empty line, from where the last
+//! look ended, and refuses line ends that are not CR LF; so a head that comes a byte at a time is
 //! parsed once. [`Head::read`] then copies the bytes, lets `httparse` cut them into fields, and
 //! decides what the fields mean for the connection: where the body ends, and whether another
 //! request may follow. Whatever two readers could understand differently is refused.
+//!
+//! Most heads come whole and are as they should be. [`Head::read_at_once`] reads these without
+//! looking for their end first, and leaves all others to the two steps, which know what is wrong.
 
 use std::error::Error;
 use std::fmt;
@@ -75,6 +78,9 @@ impl Scan {
     }
 }
 
+/// Few heads have more fields than this, and preparing room for 500 costs time.
+const FEW_FIELDS: usize = 32;
+
 /// One request head: its bytes, and where in them things are.
 #[derive(Debug)]
 pub(crate) struct Head {
@@ -135,42 +141,68 @@ impl Default for Head {
 }
 
 impl Head {
+    /// Reads a head that `data` begins with, over what was here before; its length.
+    ///
+    /// `None` if it is not all there, if anything is wrong with it, or if it has many fields.
+    pub(crate) fn read_at_once(&mut self, data: &[u8], limits: &HeadLimits) -> Option<usize> {
+        // Empty lines before it are counted elsewhere.
+        if !data.first()?.is_ascii_graphic() {
+            return None;
+        }
+        let data = &data[..data.len().min(limits.bytes)];
+        let mut few = [const { MaybeUninit::uninit() }; FEW_FIELDS];
+        let length = self.cut(data, &mut few).ok()??;
+        let head = &data[..length];
+        let mut line_ends = self.fields.iter().map(|field| field.name.start);
+        // httparse takes a line feed alone for the end of a line.
+        let first_line = line_ends.clone().next().unwrap_or(length - 2);
+        if !line_ends.all(|end| head[..end].ends_with(b"\r\n"))
+            || !head.ends_with(b"\r\n\r\n")
+            || first_line > limits.line_bytes + 1
+            || self.fields.len() > limits.fields
+        {
+            return None;
+        }
+        self.bytes.clear();
+        self.bytes.extend_from_slice(head);
+        self.check_target().ok()?;
+        Some(length)
+    }
+
     /// Reads a complete head, as [`Scan::find_end`] has found it, over what was here before.
     pub(crate) fn read(&mut self, head: &[u8], limits: &HeadLimits) -> Result<(), HeadError> {
-        self.fields.clear();
-        let mut bytes = std::mem::take(&mut self.bytes);
-        bytes.clear();
-        bytes.extend_from_slice(head);
-        // Few heads have more fields than this, and preparing room for 500 costs time.
-        let mut few = [const { MaybeUninit::uninit() }; 32];
-        let outcome = match self.cut(&bytes, &mut few) {
+        let mut few = [const { MaybeUninit::uninit() }; FEW_FIELDS];
+        let outcome = match self.cut(head, &mut few) {
             Err(HeadError::TooManyFields { .. }) => {
                 let mut many = vec![MaybeUninit::uninit(); limits.fields];
-                self.cut(&bytes, &mut many)
+                self.cut(head, &mut many)
             }
             outcome => outcome,
         };
-        self.bytes = bytes;
-        outcome?;
+        if outcome?.is_none() {
+            return Err(HeadError::RequestLine);
+        }
         if self.fields.len() > limits.fields {
             return Err(HeadError::TooManyFields {
                 limit: limits.fields,
             });
         }
+        self.bytes.clear();
+        self.bytes.extend_from_slice(head);
         self.check_target()
     }
 
-    /// Finds the fields, and what they mean.
+    /// Finds the fields, and what they mean; how long the head is, if all of it is there.
     fn cut<'b>(
         &mut self,
         bytes: &'b [u8],
         room: &mut [MaybeUninit<httparse::Header<'b>>],
-    ) -> Result<(), HeadError> {
+    ) -> Result<Option<usize>, HeadError> {
         let limit = room.len();
         let mut request = httparse::Request::new(&mut []);
-        match request.parse_with_uninit_headers(bytes, room) {
-            Ok(httparse::Status::Complete(_)) => {}
-            Ok(httparse::Status::Partial) => return Err(HeadError::RequestLine),
+        let length = match request.parse_with_uninit_headers(bytes, room) {
+            Ok(httparse::Status::Complete(length)) => length,
+            Ok(httparse::Status::Partial) => return Ok(None),
             Err(httparse::Error::TooManyHeaders) => {
                 return Err(HeadError::TooManyFields { limit });
             }
@@ -179,7 +211,7 @@ impl Head {
             }
             Err(httparse::Error::Version) => return Err(HeadError::Version),
             Err(_) => return Err(HeadError::RequestLine),
-        }
+        };
         let place = |part: &[u8]| {
             let start = part.as_ptr() as usize - bytes.as_ptr() as usize;
             start..start + part.len()
@@ -192,38 +224,35 @@ impl Head {
             .map_err(|_| HeadError::RequestLine)?;
         self.target.clear();
         self.target.push_str(request.path.unwrap_or_default());
+        self.fields.clear();
         self.fields
             .extend(request.headers.iter().map(|field| Field {
                 name: place(field.name.as_bytes()),
                 value: place(field.value.trim_ascii()),
             }));
-        self.understand(request.headers)
+        self.understand(request.headers)?;
+        Ok(Some(length))
     }
 
     /// Finds the path, and refuses targets that are none of the four forms of RFC 9112, section
     /// 3.2.
     fn check_target(&mut self) -> Result<(), HeadError> {
-        let mut bytes = self.target.bytes().enumerate();
         let mut end = self.target.len();
         self.has_escapes = false;
-        while let Some((at, byte)) = bytes.next() {
-            let is_good = match byte {
-                b'?' => {
-                    end = end.min(at);
-                    true
-                }
+        for (at, byte) in self.target.bytes().enumerate() {
+            match byte {
+                b'?' => end = end.min(at),
                 b'%' => {
                     self.has_escapes = true;
-                    [bytes.next(), bytes.next()]
-                        .iter()
-                        .all(|digit| digit.is_some_and(|(_, digit)| digit.is_ascii_hexdigit()))
+                    let digits = self.target.as_bytes().get(at + 1..at + 3);
+                    if !digits.is_some_and(|two| two.iter().all(u8::is_ascii_hexdigit)) {
+                        return Err(HeadError::Target);
+                    }
                 }
                 // A fragment is never sent (RFC 9112, 3.2.1), and what is not ASCII is encoded.
-                b'#' => false,
-                byte => byte.is_ascii_graphic(),
-            };
-            if !is_good {
-                return Err(HeadError::Target);
+                b'#' => return Err(HeadError::Target),
+                byte if byte.is_ascii_graphic() => {}
+                _ => return Err(HeadError::Target),
             }
         }
         self.path = find_path(&self.target[..end]);
@@ -662,7 +691,52 @@ mod tests {
         assert_eq!(read(enough.as_bytes()).unwrap().fields().count(), 40);
     }
 
+    fn meaning(head: &Head) -> impl PartialEq + fmt::Debug {
+        let fields: Vec<_> = head
+            .fields()
+            .map(|(name, value)| (name.to_owned(), value.to_vec()))
+            .collect();
+        let target = (head.target().to_owned(), head.path().to_owned());
+        let method = (head.method.clone(), head.version);
+        let body = (head.framing, head.closes, head.expects_continue);
+        (method, target, fields, body, head.has_escapes)
+    }
+
     proptest::proptest! {
+        /// What is read at once is what two steps would have read, and what is left to them is
+        /// refused, or incomplete, or has many fields.
+        #[test]
+        fn one_step_reads_what_two_steps_read(
+            pieces in proptest::collection::vec(proptest::sample::select(vec![
+                "GET / HTTP/1.1\r\n", "POST /a?b%20 HTTP/1.0\r\n", "GET  /#", "Host: h\r\n", "A:b\r\n",
+                "Content-Length: 3\r\n", "Content-Length: 4\r\n", "Transfer-Encoding: chunked\r\n",
+                "Connection: close\r\n", "X: 1\n", "\r\n", "\n", "\r", " ", "x", "GET", ":",
+                "X: aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa\r\n",
+                "GET /aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa",
+            ]), 0..14),
+            is_started in proptest::bool::weighted(0.8),
+        ) {
+            let start = if is_started { "GET /s HTTP/1.1\r\nHost: h\r\n" } else { "" };
+            let bytes = format!("{start}{}", pieces.concat()).into_bytes();
+            let mut at_once = Head::default();
+            let length = at_once.read_at_once(&bytes, &LIMITS);
+            let end = Scan::default().find_end(&bytes, &LIMITS);
+            let mut head = Head::default();
+            let read = match end {
+                Ok(Some(end)) if head.read(&bytes[..end], &LIMITS).is_ok() => Some(end),
+                _ => None,
+            };
+            // An empty line comes first: that is counted elsewhere.
+            if bytes.starts_with(b"\r") {
+                assert_eq!(length, None);
+            } else {
+                assert_eq!(length, read);
+            }
+            if length.is_some() {
+                assert_eq!(meaning(&at_once), meaning(&head));
+            }
+        }
+
         /// W-47. The end is found in the same place wherever the bytes are cut, and no input
         /// makes the reader panic.
         #[test]
