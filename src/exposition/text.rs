@@ -130,7 +130,7 @@ pub fn encode_named(
 fn write_comments(out: &mut Vec<u8>, family: &MetricFamily) {
     if !family.help().is_empty() {
         put(out, &["# HELP ", family.name(), " "]);
-        put_escaped(out, family.help(), b"\\\n");
+        put_escaped(out, family.help(), b'\\');
         out.push(b'\n');
     }
     let kind = match family.get_field_type() {
@@ -149,7 +149,7 @@ struct Samples<'f, 'o, W> {
     out: &'o mut Vec<u8>,
     /// Name of the latest sample: `is_wanted` takes it in one piece.
     name: String,
-    /// Labels of the metric, sorted.
+    /// Labels of the metric, sorted, where they did not come so.
     pairs: Vec<&'f LabelPair>,
     /// The same as text, `{a="b",c="d"` without the closing brace, or empty. Sorting and escaping
     /// once a metric serves all buckets of a histogram.
@@ -162,16 +162,16 @@ impl<'f, W: Fn(&str) -> bool> Samples<'f, '_, W> {
     /// Takes over what the samples of `metric` share.
     fn begin(&mut self, metric: &'f Metric) {
         self.timestamp_ms = metric.timestamp_ms();
-        self.pairs.clear();
-        self.pairs.extend(metric.get_label());
-        // Stable: a name that came twice keeps its order. Up to 20 labels it allocates nothing.
-        self.pairs.sort_by(|a, b| a.name().cmp(b.name()));
         self.labels.clear();
-        for pair in &self.pairs {
-            let separator = if self.labels.is_empty() { "{" } else { "," };
-            put(&mut self.labels, &[separator, pair.name(), "=\""]);
-            put_escaped(&mut self.labels, pair.value(), b"\\\n\"");
-            self.labels.push(b'"');
+        let labels = metric.get_label();
+        if labels.is_sorted_by(|a, b| a.name() <= b.name()) {
+            put_labels(&mut self.labels, labels.iter());
+        } else {
+            self.pairs.clear();
+            self.pairs.extend(labels);
+            // Stable: a name that came twice keeps its order. Up to 20 labels it allocates nothing.
+            self.pairs.sort_by(|a, b| a.name().cmp(b.name()));
+            put_labels(&mut self.labels, self.pairs.iter().copied());
         }
     }
 
@@ -240,6 +240,17 @@ impl<'f, W: Fn(&str) -> bool> Samples<'f, '_, W> {
     }
 }
 
+/// Writes labels without the closing brace, or nothing.
+fn put_labels<'f>(out: &mut Vec<u8>, pairs: impl Iterator<Item = &'f LabelPair>) {
+    let mut separator = "{";
+    for pair in pairs {
+        put(out, &[separator, pair.name(), "=\""]);
+        put_escaped(out, pair.value(), b'"');
+        out.push(b'"');
+        separator = ",";
+    }
+}
+
 /// Writes a value or a bucket bound: one spelling for every place, the shortest that reads back
 /// as the same number, of at most 24 bytes.
 fn put_number(out: &mut Vec<u8>, number: f64) {
@@ -260,12 +271,10 @@ fn put_number(out: &mut Vec<u8>, number: f64) {
     }
 }
 
-/// Writes `text` with a backslash before each of `special`, and a newline as `\n`.
-///
-/// All of `special` is ASCII, so a character of several bytes is never cut.
-fn put_escaped(out: &mut Vec<u8>, text: &str, special: &[u8]) {
+/// Writes `text` with a backslash before each backslash and each `quote`, and a newline as `\n`.
+fn put_escaped(out: &mut Vec<u8>, text: &str, quote: u8) {
     let mut rest = text.as_bytes();
-    while let Some(at) = rest.iter().position(|byte| special.contains(byte)) {
+    while let Some(at) = memchr::memchr3(b'\\', b'\n', quote, rest) {
         out.extend_from_slice(&rest[..at]);
         let escaped = if rest[at] == b'\n' { b'n' } else { rest[at] };
         out.extend_from_slice(&[b'\\', escaped]);
