@@ -196,12 +196,30 @@ fn a_response_may_say_that_it_is_the_last() {
 /// (RFC 9112, 9.6).
 #[test]
 fn a_last_response_arrives_though_the_client_is_still_sending() {
-    let server = Server::of(|_| vec![b'x'; 200_000]);
+    let server =
+        Server::of(|_| Response::new(vec![b'x'; 200_000]).with_header(header::CONNECTION, "close"));
     for _ in 0..5 {
         let mut client = server.connect();
-        client.send("GET / HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n");
+        client.send("GET / HTTP/1.1\r\nHost: h\r\n\r\n");
         client.send(vec![b'?'; 1 << 20]);
         assert_eq!(client.reply().body.len(), 200_000);
+    }
+}
+
+/// W-48. A client that has said that this was all is not waited for, however long it stays.
+#[test]
+fn a_connection_is_closed_behind_a_last_request() {
+    let server =
+        Server::with_site(|_| Site::new(leaf(|_| "done")).abort_timeout(Duration::from_secs(3600)));
+    for last in [
+        "GET / HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n",
+        "GET / HTTP/1.0\r\n\r\n",
+    ] {
+        let mut client = server.connect();
+        client.send(last);
+        assert_eq!(client.reply().text(), "done");
+        assert_eq!(client.rest(), b"");
+        wait_for_reset(&client);
     }
 }
 

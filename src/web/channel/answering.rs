@@ -28,6 +28,7 @@ impl Channel {
             version: head.version,
             is_head: head.method == Method::HEAD,
             closes: head.closes,
+            is_last: head.closes,
             sent: Sent::Nothing,
         });
         self.phase.set(Phase::Answering);

@@ -97,6 +97,8 @@ struct Current {
     version: Version,
     is_head: bool,
     closes: bool,
+    /// The client has said that this is its last request.
+    is_last: bool,
     sent: Sent,
 }
 
@@ -181,6 +183,7 @@ impl Current {
         version: Version::Http11,
         is_head: false,
         closes: true,
+        is_last: false,
         sent: Sent::Nothing,
     };
 }

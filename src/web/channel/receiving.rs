@@ -262,21 +262,28 @@ impl Channel {
             ..Current::NONE
         });
         self.write_whole(&page.head, &page.body);
-        self.close_gently(LINGER);
+        self.close(false, LINGER);
         data.len()
     }
 
-    /// Closes our side once everything is sent, and the connection when the client does, or when
-    /// `patience` ends.
+    /// Closes the connection once everything is sent, or `patience` ends without the client taking
+    /// anything.
     ///
-    /// The client may be sending still. Closing at once would reset the connection, and with it
-    /// the answer on its way (RFC 9112, 9.6); so what comes is thrown away for a while.
-    pub(super) fn close_gently(self: &Rc<Self>, patience: Duration) {
+    /// A client may be sending still. Closing at once would reset the connection, and with it the
+    /// answer on its way; so only our side is closed, and what comes is thrown away, until the
+    /// client closes its own. One that has sent its last request (RFC 9112, 9.6: "MUST NOT send
+    /// further requests") is not waited for.
+    pub(super) fn close(self: &Rc<Self>, is_last: bool, patience: Duration) {
         self.phase.set(Phase::Closing);
         self.input.take();
         self.pace();
-        self.unsent.set(self.transport().buffered());
-        self.transport().lose_write_connection();
+        let transport = self.transport();
+        self.unsent.set(transport.buffered());
+        if is_last {
+            transport.lose_connection();
+        } else {
+            transport.lose_write_connection();
+        }
         self.expect_within(Some(patience));
     }
 }

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use deferred_reactor::ReactorTime;
 use http::{StatusCode, header};
 
-use super::{Channel, Phase, Sent};
+use super::{Channel, Current, Phase, Sent};
 use crate::web::Response;
 use crate::web::http1::head::Version;
 use crate::web::request::{Exchange, Finished};
@@ -107,8 +107,11 @@ impl Channel {
     pub(super) fn complete(self: &Rc<Self>, exchange: Box<Exchange>) {
         self.shared.put_exchange(exchange);
         self.waiting.take();
-        if self.current.get().closes {
-            self.close_gently(self.shared.limits.abort_timeout);
+        let Current {
+            closes, is_last, ..
+        } = self.current.get();
+        if closes {
+            self.close(is_last, self.shared.limits.abort_timeout);
         } else {
             self.phase.set(Phase::Idle);
             self.unsent.set(usize::MAX);
