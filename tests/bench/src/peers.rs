@@ -158,7 +158,7 @@ impl Server {
     }
 
     pub fn cpu(&self) -> io::Result<Cpu> {
-        Cpu::of(self.pid())
+        Cpu::of(Some(self.pid()))
     }
 
     pub fn resident_bytes(&self) -> io::Result<u64> {

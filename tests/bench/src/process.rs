@@ -3,12 +3,15 @@
 use std::io;
 use std::ops::Sub;
 
+use crate::sys;
+
 /// Processor time of all threads of a process.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Cpu {
     /// To the nanosecond, by the scheduler.
     pub nanos: u64,
-    /// Time that its threads were ready to run and did not: others had the core.
+    /// Time that its threads, as far as they are alive, were ready to run and did not: others had
+    /// the core.
     pub waiting_nanos: u64,
     /// What share was the program's own, and what the kernel's on its behalf, is known only from
     /// samples: what a thread was doing at each tick. In units of 10 ms.
@@ -17,19 +20,21 @@ pub struct Cpu {
 }
 
 impl Cpu {
-    /// Of the process with this number; `self` is this one.
-    pub fn of(pid: impl std::fmt::Display) -> io::Result<Self> {
-        let mut cpu = Self::default();
+    /// Of the process with this number; `None` is this one.
+    pub fn of(pid: Option<u32>) -> io::Result<Self> {
+        // Not the sum over its threads: some live for one scrape.
+        let mut cpu = Self {
+            nanos: sys::processor_time(pid.unwrap_or(0))?.as_nanos() as u64,
+            ..Self::default()
+        };
+        let pid = pid.map_or("self".to_owned(), |pid| pid.to_string());
         for task in std::fs::read_dir(format!("/proc/{pid}/task"))? {
             // A thread may end meanwhile.
             let Ok(text) = std::fs::read_to_string(task?.path().join("schedstat")) else {
                 continue;
             };
-            let mut fields = text
-                .split_whitespace()
-                .map(|field| field.parse().unwrap_or(0));
-            cpu.nanos += fields.next().unwrap_or(0);
-            cpu.waiting_nanos += fields.next().unwrap_or(0);
+            let waiting = text.split_whitespace().nth(1);
+            cpu.waiting_nanos += waiting.and_then(|nanos| nanos.parse().ok()).unwrap_or(0);
         }
         let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
         // The name, in parentheses, may hold anything; `utime` is the 12th field behind it.

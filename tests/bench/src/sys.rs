@@ -132,6 +132,25 @@ pub fn signal(child: &std::process::Child, signal: i32) -> io::Result<()> {
     check(unsafe { libc::kill(child.id() as i32, signal) }).map(drop)
 }
 
+/// Processor time of a process so far, all its threads together, those that have ended included.
+/// 0 is this process.
+pub fn processor_time(pid: u32) -> io::Result<Duration> {
+    let mut clock = 0;
+    let mut time = libc::timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
+    // SAFETY: the pointers are to locals.
+    unsafe {
+        // Unlike the other calls, this one returns the error.
+        match libc::clock_getcpuclockid(pid as i32, &raw mut clock) {
+            0 => check(libc::clock_gettime(clock, &raw mut time))?,
+            error => return Err(io::Error::from_raw_os_error(error)),
+        };
+    }
+    Ok(Duration::new(time.tv_sec as u64, time.tv_nsec as u32))
+}
+
 pub use libc::{SIGINT, SIGTERM};
 
 fn check(result: i32) -> io::Result<i32> {

@@ -183,7 +183,7 @@ fn costs<L>(
 ) -> io::Result<(L, Cpu, Cpu)> {
     let mut marks = Vec::new();
     let load = load(&mut || {
-        marks.push((server.cpu()?, Cpu::of("self")?));
+        marks.push((server.cpu()?, Cpu::of(None)?));
         Ok(())
     })?;
     let [(server_from, self_from), (server_to, self_to)] = marks[..] else {
