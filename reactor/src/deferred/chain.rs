@@ -4,17 +4,17 @@
 //! each callback added to it is one [`Link`], allocated once, closure and output included:
 //!
 //! ```text
-//! Resolver ──▶ Root<A> ──next──▶ Link<A, B, f> ──next──▶ Link<B, C, g> ◀── Deferred<C>
-//!               tail: A            tail: B                 tail: C           │
-//!                 ▲──────────────────────── root ─────────────────────────────┘
+//! Resolver ──▶ Root<A> ──callback──▶ Link<A, B, f> ──callback──▶ Link<B, C, g> ◀── Deferred<C>
+//!               tail: A                tail: B                     tail: C           │
+//!                 ▲──────────────────────────── root ─────────────────────────────────┘
 //! ```
 //!
-//! Each node ends in a [`Tail`]: a place for its result, and what is [`Next`]. A result goes on by
+//! Each node ends in a [`Tail`]: a place for its result, and what follows. A result goes on by
 //! direct calls for a few links, which keeps it in registers, and then rests in a tail, from where
 //! the loop in [`run`] carries it further; so the stack does not grow with the chain.
 //!
 //! A callback that returns a pending Deferred suspends its link: the inner chain's last tail gets
-//! `Next::Adopt(link)`, and the result that arrives there goes on in the outer chain. When the
+//! `End::Adopt(link)`, and the result that arrives there goes on in the outer chain. When the
 //! suspended link was itself adopted by another (a loop whose callback returns the next round),
 //! the adoption is handed on and the link goes away: this is the tail call that lets such a loop
 //! run for ever in constant memory. A chain that somebody can still cancel or pause stays in its
@@ -39,17 +39,19 @@ pub(crate) type Line = &'static Location<'static>;
 /// Where the output of a node rests, and where it goes.
 pub(crate) struct Tail<T> {
     result: Cell<Option<Result<T, Failure>>>,
-    next: Cell<Next<T>>,
+    /// The next callback of the same chain. Apart from `end`, because it fits two registers: adding
+    /// a callback costs a third more where it is moved in memory with the rest.
+    callback: Cell<Option<Rc<dyn Input<T>>>>,
+    /// What follows where there is no callback.
+    end: Cell<End<T>>,
 }
 
-/// What follows a node.
-pub(crate) enum Next<T> {
+/// What follows the last node of a chain.
+pub(crate) enum End<T> {
     /// Somebody holds the handle and may add a callback yet: the result rests.
     Held,
     /// The handle is gone: the result is final.
     Dropped,
-    /// The next callback of the same chain.
-    Callback(Rc<dyn Input<T>>),
     /// The link of another chain that waits for this result, and the root of that chain.
     Adopt(Rc<dyn Source<T>>, Rc<dyn ChainRoot>),
 }
@@ -58,12 +60,18 @@ impl<T> Tail<T> {
     fn new() -> Self {
         Self {
             result: Cell::new(None),
-            next: Cell::new(Next::Held),
+            callback: Cell::new(None),
+            end: Cell::new(End::Held),
         }
     }
 
     pub(crate) fn take_result(&self) -> Option<Result<T, Failure>> {
         self.result.take()
+    }
+
+    #[inline]
+    pub(crate) fn lead_to(&self, callback: Rc<dyn Input<T>>) {
+        self.callback.set(Some(callback));
     }
 
     pub(crate) fn put_result(&self, result: Result<T, Failure>) {
@@ -89,19 +97,21 @@ impl<T> Tail<T> {
 
     /// Moves the result on by one node.
     fn pass_on(&self, lane: Lane<'_>) -> Moved {
-        match self.next.replace(Next::Held) {
-            Next::Held => Moved::Rested,
-            Next::Callback(link) => match self.result.take() {
-                Some(result) => link.run(result, lane, 0),
+        if let Some(callback) = self.callback.take() {
+            return match self.result.take() {
+                Some(result) => callback.run(result, lane, 0),
                 None => Moved::Rested,
-            },
-            Next::Adopt(outer, outer_root) => {
+            };
+        }
+        match self.end.replace(End::Held) {
+            End::Held => Moved::Rested,
+            End::Adopt(outer, outer_root) => {
                 outer.tail().result.set(self.result.take());
                 outer_root.chain().waits_on.set(None);
                 Moved::Into(outer, outer_root)
             }
-            Next::Dropped => {
-                self.next.set(Next::Dropped);
+            End::Dropped => {
+                self.end.set(End::Dropped);
                 if let Some(Err(failure)) = self.result.take() {
                     let chain = lane.chain;
                     unhandled::report(unhandled::Unhandled {
@@ -196,17 +206,16 @@ fn forward<T: 'static>(
 ) -> Moved {
     let tail = node.tail();
     if depth < DIRECT_CALLS && !lane.chain.is_paused() {
-        match tail.next.replace(Next::Held) {
-            Next::Held => {
-                tail.result.set(Some(result));
-                return Moved::Rested;
-            }
-            Next::Callback(link) => {
-                drop(node); // nothing of it is needed any more
-                return link.run(result, lane, depth + 1);
-            }
-            next => tail.next.set(next),
+        if let Some(callback) = tail.callback.take() {
+            drop(node); // nothing of it is needed any more
+            return callback.run(result, lane, depth + 1);
         }
+        let end = tail.end.replace(End::Held);
+        if matches!(end, End::Held) {
+            tail.result.set(Some(result));
+            return Moved::Rested;
+        }
+        tail.end.set(end);
     }
     tail.result.set(Some(result));
     Moved::On(node)
@@ -280,20 +289,23 @@ impl<T: 'static, U: 'static, F: 'static> Link<T, U, F> {
         lane: Lane<'_>,
     ) {
         let waits_on = Some(Rc::downgrade(&inner_root));
-        let adopt = match self.tail.next.replace(Next::Held) {
-            Next::Adopt(outer, outer_root) if is_out_of_reach(lane.root) => {
+        let adopt = match self.tail.end.replace(End::Held) {
+            End::Adopt(outer, outer_root) if is_out_of_reach(lane.root) => {
                 // The tail call: see the head of this file.
                 outer_root.chain().waits_on.set(waits_on);
-                Next::Adopt(outer, outer_root)
+                End::Adopt(outer, outer_root)
             }
-            next => {
-                self.tail.next.set(next);
+            end => {
+                self.tail.end.set(end);
                 lane.chain.waits_on.set(waits_on);
-                Next::Adopt(self, lane.root.clone())
+                End::Adopt(self, lane.root.clone())
             }
         };
         let is_resting = node.tail().has_result();
-        follow(&node, &inner_root, adopt, is_resting);
+        node.tail().end.set(adopt);
+        if is_resting {
+            wake(&node, &inner_root);
+        }
         release(&inner_root);
     }
 }
@@ -455,8 +467,10 @@ impl<T: 'static> Root<T> {
                 self.chain.fired.set(at);
                 self.drop_canceller();
                 let root: Rc<dyn ChainRoot> = self.clone();
-                let moved = forward(self, result, Lane::of(&root), 0);
-                go_on(moved, root);
+                match forward(self, result, Lane::of(&root), 0) {
+                    Moved::Rested => {}
+                    moved => go_on(moved, root),
+                }
                 Ok(())
             }
             Phase::CancelledEarly => {
@@ -472,9 +486,9 @@ impl<T: 'static> Root<T> {
         if self.chain.phase.get() != Phase::Pending {
             return;
         }
-        let next = self.tail.next.replace(Next::Held);
-        let is_unheard = matches!(next, Next::Dropped);
-        self.tail.next.set(next);
+        let end = self.tail.end.replace(End::Held);
+        let is_unheard = matches!(end, End::Dropped);
+        self.tail.end.set(end);
         if is_unheard {
             self.chain.phase.set(Phase::Fired);
             self.drop_canceller();
@@ -529,19 +543,11 @@ impl<T: 'static> ChainRoot for Root<T> {
     }
 }
 
-/// Decides what comes after `node`, the last of its chain. A result that rests there goes on, or
-/// does so when the pause ends that holds it.
-pub(crate) fn follow<T: 'static>(
-    node: &Rc<dyn Source<T>>,
-    root: &Rc<dyn ChainRoot>,
-    next: Next<T>,
-    is_resting: bool,
-) {
-    node.tail().next.set(next);
-    if is_resting {
-        root.chain().stalled.set(Some(node.clone()));
-        resume(root);
-    }
+/// Lets the result go on that rests in `node`, now that something follows it; or does so when the
+/// pause ends that holds it.
+pub(crate) fn wake<T: 'static>(node: &Rc<dyn Source<T>>, root: &Rc<dyn ChainRoot>) {
+    root.chain().stalled.set(Some(node.clone()));
+    resume(root);
 }
 
 /// Cancels what the chain waits for: its own root, or the innermost chain that it is suspended on.
@@ -618,11 +624,11 @@ pub(crate) fn drop_handle<T: 'static>(
     at: Line,
 ) {
     root.chain().dropped.set(at);
-    if root.chain().is_paused() {
-        follow(node, root, Next::Dropped, node.tail().has_result());
-    } else {
-        node.tail().next.set(Next::Dropped);
-        if node.tail().has_result() {
+    node.tail().end.set(End::Dropped);
+    if node.tail().has_result() {
+        if root.chain().is_paused() {
+            wake(node, root);
+        } else {
             node.tail().pass_on(Lane::of(root));
         }
     }

@@ -58,7 +58,7 @@ pub use unhandled::{
     NoLostFailures, Unhandled, is_debugging, on_unhandled, set_debugging, unhandled_failures,
 };
 
-use chain::{ChainRoot, Line, Link, Next, Root, Source};
+use chain::{ChainRoot, Line, Link, Root, Source};
 
 /// A value that will exist later, and what to do with it then.
 ///
@@ -142,6 +142,7 @@ impl<T> Deferred<T> {
     /// assert_eq!(doubled.result()?, 42);
     /// # Ok::<(), Failure>(())
     /// ```
+    #[inline]
     #[track_caller]
     pub fn pending() -> (Self, Resolver<T>) {
         let made = Location::caller();
@@ -365,6 +366,7 @@ impl<T> Deferred<T> {
     ///
     /// The failure it ended with, or [`NotFiredError`] when there is no result yet; the Deferred is
     /// dropped then. [`try_result`](Self::try_result) gives it back instead.
+    #[inline]
     #[track_caller]
     pub fn result(self) -> Result<T, Failure> {
         match self.try_result() {
@@ -381,6 +383,7 @@ impl<T> Deferred<T> {
     /// # Errors
     ///
     /// The unchanged Deferred when there is no result yet.
+    #[inline]
     pub fn try_result(self) -> Result<Result<T, Failure>, Self> {
         let touched = self.touched;
         match self.into_state() {
@@ -407,6 +410,7 @@ impl<T> Deferred<T> {
         }
     }
 
+    #[inline]
     fn from_root(root: Rc<Root<T>>, made: Line) -> (Self, Resolver<T>) {
         let deferred = Self {
             state: Some(State::Pending {
@@ -419,6 +423,7 @@ impl<T> Deferred<T> {
     }
 
     /// The handle of a chain whose last node is `node`.
+    #[inline]
     fn waiting(node: Rc<dyn Source<T>>, root: Rc<dyn ChainRoot>, line: Line) -> Self {
         Self {
             state: Some(State::Pending { node, root }),
@@ -427,6 +432,7 @@ impl<T> Deferred<T> {
     }
 
     /// Takes the handle apart; a result that rests at the end of a chain is taken along.
+    #[inline]
     pub(crate) fn into_state(mut self) -> State<T> {
         let state = self.state.take().expect("a handle is consumed once");
         if let State::Pending { node, root } = &state
@@ -474,6 +480,10 @@ fn run_now<T, U: 'static>(
 }
 
 /// Adds a handler at the end of a chain.
+///
+/// Inlined, so that a handle stays in registers from one `add_callback` to the next: written to
+/// memory piece by piece and read back as a whole, it costs a stall each time.
+#[inline]
 fn extend<T: 'static, U: 'static>(
     node: Rc<dyn Source<T>>,
     root: Rc<dyn ChainRoot>,
@@ -492,7 +502,10 @@ fn extend<T: 'static, U: 'static>(
         node.tail().put_result(result);
     }
     let link = Rc::new(Link::new(handler, line));
-    chain::follow(&node, &root, Next::Callback(link.clone()), is_resting);
+    node.tail().lead_to(link.clone());
+    if is_resting {
+        chain::wake(&node, &root);
+    }
     Deferred::waiting(link, root, line)
 }
 
