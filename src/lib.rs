@@ -51,11 +51,13 @@ pub mod web;
 #[doc(inline)]
 pub use deferred_reactor::time;
 pub use deferred_reactor::{
-    AbandonedError, AlreadyCalledError, CancelledError, Canceller, Clock, Deferred, DelayedCall,
-    DelayedCallError, Failure, NoLostFailures, NotFiredError, Outcome, PanicError, Pauser, Phase,
-    Reactor, ReactorAlreadyRunningError, ReactorGoneError, ReactorNotRunningError, ReactorTime,
-    RemoteReactor, Resolver, SystemEvent, TimeoutError, TriggerId, Unhandled, UnknownTriggerError,
-    defer_later, defer_to_thread, deferred, maybe_deferred, net, on_unhandled, sleep, threads,
+    AbandonedError, AlreadyCalledError, CancelledError, Canceller, Clock, Deferred, DeferredList,
+    DelayedCall, DelayedCallError, Failure, FailureGroup, FirstError, ListEntry, NoLostFailures,
+    NotFiredError, Outcome, PanicError, Pauser, Phase, Reactor, ReactorAlreadyRunningError,
+    ReactorGoneError, ReactorNotRunningError, ReactorTime, RemoteReactor, Resolver, SystemEvent,
+    TimeoutError, TriggerId, Unhandled, UnknownTriggerError, defer_later, defer_to_thread,
+    deferred, deferred_list, gather_results, maybe_deferred, net, on_unhandled, race, sleep,
+    threads,
 };
 
 pub use exposition::{MetricsResource, MetricsServer, start_http_server};

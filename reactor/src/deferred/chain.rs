@@ -404,7 +404,7 @@ pub(crate) struct Root<T: 'static> {
     canceller: Cell<Option<Canceller<T>>>,
 }
 
-type Canceller<T> = Box<dyn FnOnce(Resolver<T>)>;
+pub(crate) type Canceller<T> = Box<dyn FnOnce(Resolver<T>)>;
 
 impl<T: 'static> Root<T> {
     pub(crate) fn new(made: Line, canceller: Option<Canceller<T>>) -> Self {
@@ -435,6 +435,22 @@ impl<T: 'static> Root<T> {
     /// Whether a resolver that fires now decides the result.
     pub(crate) fn is_pending(&self) -> bool {
         matches!(self.chain.phase.get(), Phase::Pending | Phase::Cancelling)
+    }
+
+    /// Whether the handle went away without a callback being added, so that nobody gets the result.
+    pub(crate) fn is_unheard(&self) -> bool {
+        let end = self.tail.end.replace(End::Held);
+        let is_unheard = matches!(end, End::Dropped);
+        self.tail.end.set(end);
+        is_unheard
+    }
+
+    /// While the canceller runs: lets the chain go on waiting, and `canceller` be the next to be
+    /// called.
+    pub(crate) fn wait_on(&self, canceller: Canceller<T>) {
+        if self.chain.phase.get() == Phase::Cancelling {
+            self.canceller.set(Some(canceller));
+        }
     }
 
     /// Drops a canceller that will not be called. A panic in that must not cost the result.
@@ -486,10 +502,7 @@ impl<T: 'static> Root<T> {
         if self.chain.phase.get() != Phase::Pending {
             return;
         }
-        let end = self.tail.end.replace(End::Held);
-        let is_unheard = matches!(end, End::Dropped);
-        self.tail.end.set(end);
-        if is_unheard {
+        if self.is_unheard() {
             self.chain.phase.set(Phase::Fired);
             self.drop_canceller();
             return;
@@ -530,6 +543,13 @@ impl<T: 'static> ChainRoot for Root<T> {
                     self.log_canceller(payload);
                 }
                 if self.chain.phase.get() == Phase::Fired {
+                    return;
+                }
+                let next = self.canceller.take();
+                if next.is_some() {
+                    // It stands for others, and not all of these have ended.
+                    self.canceller.set(next);
+                    self.chain.phase.set(Phase::Pending);
                     return;
                 }
                 Phase::Fired

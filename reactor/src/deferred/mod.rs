@@ -36,11 +36,13 @@
 mod chain;
 mod errors;
 mod failure;
+mod gather;
+mod list;
 mod outcome;
 mod pauser;
+mod race;
 mod resolver;
 mod timeout;
-
 mod unhandled;
 
 use std::fmt;
@@ -51,8 +53,11 @@ pub use errors::{
     AbandonedError, AlreadyCalledError, CancelledError, NotFiredError, PanicError, TimeoutError,
 };
 pub use failure::Failure;
+pub use gather::ListEntry;
+pub use list::{DeferredList, FirstError, deferred_list, gather_results};
 pub use outcome::{Outcome, maybe_deferred};
 pub use pauser::Pauser;
+pub use race::{FailureGroup, race};
 pub use resolver::Resolver;
 pub use unhandled::{
     NoLostFailures, Unhandled, is_debugging, on_unhandled, set_debugging, unhandled_failures,

@@ -117,6 +117,19 @@ impl<T> Resolver<T> {
     pub fn is_pending(&self) -> bool {
         self.root.as_ref().is_some_and(|root| root.is_pending())
     }
+
+    /// For a canceller: what was cancelled are others, from which the result still comes. The
+    /// Deferred stays pending unless it has fired, and `canceller` is called the next time.
+    pub(super) fn wait_on(self, canceller: impl FnOnce(Self) + 'static) {
+        if let Some(root) = &self.root {
+            root.wait_on(Box::new(canceller));
+        }
+    }
+
+    /// Goes away for good: its Deferred waits until it is cancelled.
+    pub(super) fn never_fire(mut self) {
+        self.abandons = false;
+    }
 }
 
 impl<T> Drop for Resolver<T> {

@@ -1,0 +1,76 @@
+//! The first of several Deferreds to succeed.
+
+use std::error::Error;
+use std::fmt;
+use std::panic::Location;
+
+use super::gather::{FirstValue, Terms, gather};
+use super::{Deferred, Failure};
+
+/// Gives the index and the value of the first input that succeeds, and cancels the others
+/// (Twisted's `race`).
+///
+/// The losers are cancelled before the callbacks of the winner's value run. What becomes of them
+/// later changes nothing and is not reported. Several inputs that have fired before are taken in
+/// their order.
+///
+/// Cancelling the race cancels every input. It then fails, unless a canceller comes up with a value.
+///
+/// # Errors
+///
+/// [`FailureGroup`] once all inputs have failed: at once, if there are none.
+///
+/// ```
+/// use std::time::Duration;
+/// use deferred_reactor::{Clock, Failure, defer_later, race};
+///
+/// let clock = Clock::new();
+/// let ask = |mirror: &'static str, seconds| {
+///     defer_later(&clock, Duration::from_secs(seconds), move || Ok(mirror))
+/// };
+/// let fastest = race([ask("far", 5), ask("near", 1)]);
+/// clock.advance(Duration::from_secs(1));
+/// assert_eq!(fastest.result()?, (1, "near"));
+/// assert!(clock.delayed_calls().is_empty()); // the other was cancelled
+/// # Ok::<(), Failure>(())
+/// ```
+#[track_caller]
+pub fn race<T>(inputs: impl IntoIterator<Item = Deferred<T>>) -> Deferred<(usize, T)> {
+    let line = Location::caller();
+    let inputs: Vec<_> = inputs.into_iter().collect();
+    if inputs.is_empty() {
+        let nobody = FailureGroup { failures: vec![] };
+        return Deferred::fired_at(Err(Failure::at(Box::new(nobody), line)), line);
+    }
+    let rule = FirstValue::new(inputs.len(), |index, value| (index, value), line);
+    let terms = Terms {
+        consumes_errors: true,
+        cancels_the_rest: true,
+        line,
+    };
+    gather(inputs, rule, terms)
+}
+
+/// None of several Deferreds succeeded (Twisted's `FailureGroup`).
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct FailureGroup {
+    /// The failure of each, in the order of the inputs.
+    pub failures: Vec<Failure>,
+}
+
+impl fmt::Display for FailureGroup {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.failures.is_empty() {
+            return f.write_str("there was no input that could succeed");
+        }
+        f.write_str("no input succeeded: ")?;
+        for (index, failure) in self.failures.iter().enumerate() {
+            let comma = if index == 0 { "" } else { ", " };
+            write!(f, "{comma}input {index} failed: {failure}")?;
+        }
+        Ok(())
+    }
+}
+
+impl Error for FailureGroup {}
