@@ -52,8 +52,9 @@ pub mod web;
 pub use deferred_reactor::time;
 pub use deferred_reactor::{
     AbandonedError, AlreadyCalledError, CancelledError, Canceller, Clock, Deferred, DeferredList,
-    DelayedCall, DelayedCallError, Failure, FailureGroup, FirstError, ListEntry, NoLostFailures,
-    NotFiredError, Outcome, PanicError, Pauser, Phase, Reactor, ReactorAlreadyRunningError,
+    DeferredLock, DeferredQueue, DeferredSemaphore, DelayedCall, DelayedCallError, Failure,
+    FailureGroup, FirstError, ListEntry, NoLostFailures, NotFiredError, Outcome, PanicError,
+    Pauser, Permit, Phase, QueueOverflow, QueueUnderflow, Reactor, ReactorAlreadyRunningError,
     ReactorGoneError, ReactorNotRunningError, ReactorTime, RemoteReactor, Resolver, SystemEvent,
     TimeoutError, TriggerId, Unhandled, UnknownTriggerError, defer_later, defer_to_thread,
     deferred, deferred_list, gather_results, maybe_deferred, net, on_unhandled, race, sleep,

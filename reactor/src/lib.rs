@@ -44,10 +44,11 @@ pub mod time;
 mod triggers;
 
 pub use deferred::{
-    AbandonedError, AlreadyCalledError, CancelledError, Canceller, Deferred, DeferredList, Failure,
-    FailureGroup, FirstError, ListEntry, NoLostFailures, NotFiredError, Outcome, PanicError,
-    Pauser, Resolver, TimeoutError, Unhandled, deferred_list, gather_results, maybe_deferred,
-    on_unhandled, race,
+    AbandonedError, AlreadyCalledError, CancelledError, Canceller, Deferred, DeferredList,
+    DeferredLock, DeferredQueue, DeferredSemaphore, Failure, FailureGroup, FirstError, ListEntry,
+    NoLostFailures, NotFiredError, Outcome, PanicError, Pauser, Permit, QueueOverflow,
+    QueueUnderflow, Resolver, TimeoutError, Unhandled, deferred_list, gather_results,
+    maybe_deferred, on_unhandled, race,
 };
 pub use reactor::{Reactor, ReactorAlreadyRunningError, ReactorNotRunningError};
 pub use threads::{ReactorGoneError, RemoteReactor, defer_to_thread};

@@ -38,12 +38,16 @@ mod errors;
 mod failure;
 mod gather;
 mod list;
+mod lock;
 mod outcome;
 mod pauser;
+mod queue;
 mod race;
 mod resolver;
+mod semaphore;
 mod timeout;
 mod unhandled;
+mod waiting;
 
 use std::fmt;
 use std::panic::Location;
@@ -55,10 +59,13 @@ pub use errors::{
 pub use failure::Failure;
 pub use gather::ListEntry;
 pub use list::{DeferredList, FirstError, deferred_list, gather_results};
+pub use lock::DeferredLock;
 pub use outcome::{Outcome, maybe_deferred};
 pub use pauser::Pauser;
+pub use queue::{DeferredQueue, QueueOverflow, QueueUnderflow};
 pub use race::{FailureGroup, race};
 pub use resolver::Resolver;
+pub use semaphore::{DeferredSemaphore, Permit};
 pub use unhandled::{
     NoLostFailures, Unhandled, is_debugging, on_unhandled, set_debugging, unhandled_failures,
 };

@@ -130,6 +130,11 @@ impl<T> Resolver<T> {
     pub(super) fn never_fire(mut self) {
         self.abandons = false;
     }
+
+    /// Whether firing would be in vain: the Deferred was dropped, and had no callbacks.
+    pub(super) fn is_unheard(&self) -> bool {
+        self.root.as_ref().is_some_and(|root| root.is_unheard())
+    }
 }
 
 impl<T> Drop for Resolver<T> {

@@ -1,0 +1,219 @@
+//! At most so many at a time.
+
+use std::cell::{Cell, RefCell};
+use std::fmt;
+use std::num::NonZeroUsize;
+use std::panic::Location;
+use std::rc::{Rc, Weak};
+
+use super::waiting::{Ticket, Turn, WaitingLine};
+use super::{Deferred, Outcome, Step, chain};
+
+/// Lets a limited number go on at a time; the others wait, first come first served (Twisted's
+/// `DeferredSemaphore`).
+///
+/// [`run`](Self::run) calls a function when its turn has come. [`acquire`](Self::acquire) leaves
+/// the end to the caller: it gives a [`Permit`], and dropping that lets the next one go.
+///
+/// A clone is another handle to the same semaphore. For one at a time there is
+/// [`DeferredLock`](crate::DeferredLock).
+///
+/// ```
+/// use std::num::NonZeroUsize;
+/// use std::time::Duration;
+/// use deferred_reactor::{Clock, DeferredSemaphore, Failure, defer_later, gather_results};
+///
+/// let clock = Clock::new();
+/// let two = DeferredSemaphore::new(NonZeroUsize::new(2).expect("it is 2"));
+/// let pages = gather_results([1, 2, 3].map(|page| {
+///     let clock = clock.clone();
+///     two.run(move || defer_later(&clock, Duration::from_secs(1), move || Ok(page * 100)))
+/// }));
+/// clock.advance(Duration::from_secs(1)); // the first two
+/// assert!(!pages.is_fired());
+/// clock.advance(Duration::from_secs(1)); // the third
+/// assert_eq!(pages.result()?, [100, 200, 300]);
+/// # Ok::<(), Failure>(())
+/// ```
+#[derive(Clone)]
+pub struct DeferredSemaphore {
+    shared: Rc<Shared>,
+}
+
+struct Shared {
+    limit: NonZeroUsize,
+    /// Tokens that nobody holds. While permits are being handed out some of them may be promised
+    /// to those who wait; otherwise nobody waits while one is free.
+    free: Cell<usize>,
+    waiting: RefCell<WaitingLine<Permit>>,
+    is_handing_out: Cell<bool>,
+}
+
+impl DeferredSemaphore {
+    /// A semaphore with so many tokens. There cannot be none: nobody would ever go on.
+    pub fn new(tokens: NonZeroUsize) -> Self {
+        Self {
+            shared: Rc::new(Shared {
+                limit: tokens,
+                free: Cell::new(tokens.get()),
+                waiting: RefCell::new(WaitingLine::new()),
+                is_handing_out: Cell::new(false),
+            }),
+        }
+    }
+
+    /// Waits for a token. The Deferred has fired already if one is free.
+    ///
+    /// Cancelled while it waits, it leaves the line and fails with
+    /// [`CancelledError`](crate::CancelledError). If the Deferred is dropped, the permit is, too,
+    /// when its turn comes, and the next one goes on.
+    ///
+    /// ```
+    /// # use deferred_reactor::{DeferredSemaphore, Failure};
+    /// # use std::num::NonZeroUsize;
+    /// let semaphore = DeferredSemaphore::new(NonZeroUsize::MIN);
+    /// let permit = semaphore.acquire().result()?;
+    /// let second = semaphore.acquire();
+    /// assert!(!second.is_fired());
+    /// permit.release();
+    /// assert!(second.is_fired());
+    /// # Ok::<(), Failure>(())
+    /// ```
+    #[track_caller]
+    pub fn acquire(&self) -> Deferred<Permit> {
+        if self.tokens() > 0 {
+            return Deferred::succeed(self.shared.take_token());
+        }
+        let ticket = self.shared.waiting.borrow_mut().draw();
+        let shared = Rc::downgrade(&self.shared);
+        let (deferred, resolver) = Deferred::with_canceller(move |_| leave(&shared, ticket));
+        self.shared.waiting.borrow_mut().join(ticket, resolver);
+        deferred
+    }
+
+    /// Calls `function` when a token is free, and gives that back when the function has ended: with
+    /// a value, an error or a panic, or when the Deferred that it returned has fired.
+    ///
+    /// The token is given back before the result is passed on. Cancelled while it waits, the
+    /// function is never called; cancelled later, its Deferred is cancelled.
+    #[track_caller]
+    pub fn run<R: Outcome>(&self, function: impl FnOnce() -> R + 'static) -> Deferred<R::Value> {
+        let line = Location::caller();
+        self.acquire().then(line, move |result| {
+            let permit = match result {
+                Ok(permit) => permit,
+                Err(failure) => return Step::Now(Err(failure)),
+            };
+            match chain::call(|()| function().into_step(), (), line) {
+                Step::Now(result) => {
+                    permit.release();
+                    Step::Now(result)
+                }
+                Step::Wait { node, root } => Deferred::waiting(node, root, line)
+                    .then(line, move |result| {
+                        permit.release();
+                        Step::Now(result)
+                    })
+                    .into(),
+            }
+        })
+    }
+
+    /// How many could go on now without having to wait (Twisted's `tokens`).
+    pub fn tokens(&self) -> usize {
+        match self.waiting() {
+            0 => self.shared.free.get(),
+            _ => 0, // what is free is promised
+        }
+    }
+
+    /// How many can go on at a time (Twisted's `limit`).
+    pub fn limit(&self) -> usize {
+        self.shared.limit.get()
+    }
+
+    /// How many wait for their turn.
+    pub fn waiting(&self) -> usize {
+        self.shared.waiting.borrow().len()
+    }
+}
+
+fn leave(shared: &Weak<Shared>, ticket: Ticket) {
+    if let Some(shared) = shared.upgrade() {
+        let resolver = shared.waiting.borrow_mut().leave(ticket);
+        drop(resolver);
+    }
+}
+
+impl Shared {
+    fn take_token(self: &Rc<Self>) -> Permit {
+        self.free.set(self.free.get() - 1);
+        Permit {
+            shared: self.clone(),
+        }
+    }
+
+    fn give_back(self: &Rc<Self>) {
+        self.free.set(self.free.get() + 1);
+        debug_assert!(self.free.get() <= self.limit.get());
+        let Some(turn) = Turn::take(&self.is_handing_out) else {
+            return;
+        };
+        while self.free.get() > 0 {
+            let Some((_, resolver)) = self.waiting.borrow_mut().call_up() else {
+                return;
+            };
+            turn.hand(resolver, self.take_token(), Location::caller());
+        }
+    }
+}
+
+impl fmt::Debug for DeferredSemaphore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("DeferredSemaphore")
+            .field("tokens", &self.tokens())
+            .field("limit", &self.limit())
+            .field("waiting", &self.waiting())
+            .finish()
+    }
+}
+
+/// One token of a [`DeferredSemaphore`], or the [`DeferredLock`](crate::DeferredLock) itself, for
+/// as long as this lives.
+///
+/// Dropping it is releasing it. So a release cannot be forgotten, not even in a panic, and the
+/// misuse that Twisted checks for at run time does not compile: nobody can release what they do
+/// not hold, and nobody can do so twice.
+///
+/// ```compile_fail
+/// # use deferred_reactor::DeferredLock;
+/// let lock = DeferredLock::new();
+/// let permit = lock.acquire().result().unwrap();
+/// permit.release();
+/// permit.release(); // D-71: the compiler is the proof
+/// ```
+///
+/// Whoever came first among those who wait goes on before `release` returns. The exception is a
+/// release that happens inside such a turn, in a callback of somebody who was waiting: then the next
+/// one goes on when those callbacks are through. This keeps the stack constant, however many wait.
+#[must_use = "the token is given back when the permit is dropped"]
+pub struct Permit {
+    shared: Rc<Shared>,
+}
+
+impl Permit {
+    /// Gives the token back, which dropping the permit does as well.
+    pub fn release(self) {}
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        self.shared.give_back();
+    }
+}
+
+impl fmt::Debug for Permit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Permit").finish_non_exhaustive()
+    }
+}

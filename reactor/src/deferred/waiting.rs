@@ -1,0 +1,94 @@
+//! Those who wait for their turn, first come first served.
+//!
+//! Shared by the semaphore and the queue. Both hand something to the one who came first by firing
+//! its resolver, whose callbacks may hand on the next thing in turn. If each of these calls fired
+//! the next waiter on the spot, a line of them would grow the stack; so the first call hands out
+//! for all that are made inside it ([`Turn`]).
+
+use std::cell::Cell;
+use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use super::chain::Line;
+use super::{Failure, Resolver};
+
+/// The resolvers of those who wait.
+pub(super) struct WaitingLine<T: 'static> {
+    /// In the order in which they came. A map, so that leaving is cheap from any place and leaves
+    /// nothing behind.
+    waiters: BTreeMap<Ticket, Resolver<T>>,
+    next: u64,
+}
+
+/// Names a place in the line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Ticket(u64);
+
+impl<T> WaitingLine<T> {
+    pub(super) fn new() -> Self {
+        Self {
+            waiters: BTreeMap::new(),
+            next: 0,
+        }
+    }
+
+    /// A ticket to join with: the canceller has to know it before there is a resolver.
+    pub(super) fn draw(&mut self) -> Ticket {
+        self.next += 1;
+        Ticket(self.next)
+    }
+
+    pub(super) fn join(&mut self, ticket: Ticket, resolver: Resolver<T>) {
+        self.waiters.insert(ticket, resolver);
+    }
+
+    pub(super) fn leave(&mut self, ticket: Ticket) -> Option<Resolver<T>> {
+        self.waiters.remove(&ticket)
+    }
+
+    /// The one who came first, and leaves now.
+    pub(super) fn call_up(&mut self) -> Option<(Ticket, Resolver<T>)> {
+        self.waiters.pop_first()
+    }
+
+    /// Forgets those whose Deferred was dropped, so that nobody would get what they are handed.
+    pub(super) fn forget_unheard(&mut self) {
+        self.waiters.retain(|_, resolver| !resolver.is_unheard());
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.waiters.len()
+    }
+}
+
+/// Whose turn it is to hand out: held by the first call, and by none of those inside it.
+pub(super) struct Turn<'a>(&'a Cell<bool>);
+
+impl<'a> Turn<'a> {
+    /// `None` if a call further up the stack has it.
+    pub(super) fn take(is_taken: &'a Cell<bool>) -> Option<Self> {
+        if is_taken.replace(true) {
+            return None;
+        }
+        Some(Self(is_taken))
+    }
+
+    /// Fires one who waited. The panic of a `Drop` must not cost the others their turn.
+    pub(super) fn hand<T: 'static>(&self, resolver: Resolver<T>, value: T, line: Line) {
+        // Those who have been cancelled have left the line, so it is pending.
+        let fire = AssertUnwindSafe(|| resolver.fire_at(Ok(value), line));
+        if let Err(payload) = catch_unwind(fire) {
+            log::error!(
+                target: "deferred",
+                "what was dropped by a callback at its turn {}",
+                Failure::from_panic(payload)
+            );
+        }
+    }
+}
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        self.0.set(false);
+    }
+}
