@@ -4,11 +4,12 @@ mod support;
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
+use std::time::Duration;
 
 use deferred_reactor::deferred::unhandled_failures;
 use deferred_reactor::{
-    CancelledError, Canceller, Deferred, Failure, FailureGroup, FirstError, NoLostFailures,
-    Resolver, deferred_list, gather_results,
+    CancelledError, Canceller, Clock, Deferred, Failure, FailureGroup, FirstError, NoLostFailures,
+    Resolver, TimeoutError, deferred_list, gather_results,
 };
 use support::{Bomb, Calls, Oops, in_small_stack, keep_log, logged, tracked};
 
@@ -415,6 +416,27 @@ fn a_list_can_be_cancelled_through_whoever_waits_for_it() {
     let outer = Deferred::succeed(()).add_callback(move |()| list);
     outer.cancel();
     assert!(outer.result().unwrap_err().is::<FirstError>());
+}
+
+/// D-51: a timeout cancels, and what the rule makes of that is the result.
+#[test]
+fn a_timeout_ends_a_list_as_cancelling_does() {
+    let _guard = NoLostFailures::new();
+    let clock = Clock::new();
+    let second = Duration::from_secs(1);
+    let (inputs, _resolvers) = pending(2);
+    let list = gather_results(inputs).add_timeout(second, &clock);
+    let (inputs, _more_resolvers) = pending(2);
+    let inputs = inputs
+        .into_iter()
+        .map(|input| input.add_timeout(second, &clock));
+    let each = deferred_list(inputs).consume_errors().fire_on_all();
+    clock.advance(second);
+    let first = list.result().unwrap_err().trap::<FirstError>().unwrap();
+    assert!(first.failure.is::<CancelledError>());
+    for result in each.result().unwrap() {
+        assert!(result.unwrap_err().is::<TimeoutError>());
+    }
 }
 
 /// D-52.

@@ -483,6 +483,60 @@ fn a_drop_that_panics_at_its_turn_does_not_stop_the_line() {
     assert!(!lock.is_locked());
 }
 
+/// Even where the next one panics as well, in the middle of the first panic.
+#[test]
+fn a_panic_of_the_holder_releases_the_lock() {
+    let guard = NoLostFailures::new();
+    let calls = Calls::new();
+    let lock = DeferredLock::new();
+    let (start, go) = Deferred::pending();
+    let inside = lock.clone();
+    drop(start.add_callback(move |()| {
+        inside
+            .acquire()
+            .add_callback(|_permit| -> Result<(), Failure> { panic!("first") })
+    }));
+    let held = lock.acquire().result().unwrap();
+    go.callback(()).unwrap();
+    drop(
+        lock.acquire()
+            .add_callback(|_permit| -> Result<(), Failure> { panic!("second") }),
+    );
+    drop(ask(&lock, "third", &calls));
+    let panics =
+        Deferred::succeed(held).add_callback(|_held| -> Result<(), Failure> { panic!("holder") });
+    assert_eq!(calls.take(), ["third"]);
+    assert!(!lock.is_locked());
+    assert!(panics.result().unwrap_err().is::<PanicError>());
+    let lost: Vec<_> = guard
+        .flush()
+        .iter()
+        .map(|lost| lost.failure.to_string())
+        .collect();
+    assert_eq!(lost, ["panicked: first", "panicked: second"]);
+}
+
+/// The handle goes away while its own callbacks run, or those of whoever releases.
+#[test]
+fn handles_may_be_dropped_inside_a_turn() {
+    let calls = Calls::new();
+    let lock = DeferredLock::new();
+    let held = lock.acquire().result().unwrap();
+    let handles: Rc<RefCell<Vec<Deferred<Permit>>>> = Rc::default();
+    let (drops, noted) = (handles.clone(), calls.clone());
+    let first = lock.acquire().map(move |permit| {
+        noted.push("first");
+        drops.borrow_mut().clear();
+        permit
+    });
+    let second = lock.acquire();
+    handles.borrow_mut().extend([first, second]);
+    drop(ask(&lock, "third", &calls));
+    held.release();
+    assert_eq!(calls.take(), ["first", "third"]);
+    assert!(!lock.is_locked());
+}
+
 #[test]
 fn a_free_token_costs_no_allocation() {
     let semaphore = semaphore(2);

@@ -69,7 +69,9 @@ pub fn gather_results<T>(inputs: impl IntoIterator<Item = Deferred<T>>) -> Defer
 ///
 /// Inputs that have fired before count at once, so the list may have fired when it is made.
 /// Cancelling it cancels every input, and it then ends by its rule from what they end with. Once it
-/// has fired, cancelling it leaves alone those that go on.
+/// has fired, cancelling it leaves alone those that go on. A
+/// [timeout](crate::Deferred::add_timeout) is a cancel, so it ends the list in the same way: to have
+/// [`TimeoutError`](crate::TimeoutError) from each input, add the timeout to these.
 ///
 /// ```
 /// use deferred_reactor::{Deferred, Failure, deferred_list};

@@ -21,6 +21,10 @@
 //! # Ok::<(), Failure>(())
 //! ```
 //!
+//! Several Deferreds become one with [`deferred_list`], [`gather_results`] and [`race`]. Work that is
+//! spread over callbacks takes turns with [`DeferredLock`] and [`DeferredSemaphore`], and hands things
+//! on with [`DeferredQueue`].
+//!
 //! What holds everywhere:
 //!
 //! - **Callbacks run at once and in order**, on the stack of whoever fires, before `callback`
