@@ -15,7 +15,7 @@ use std::error::Error;
 use std::fmt;
 use std::io;
 use std::net::ToSocketAddrs;
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::panic::{AssertUnwindSafe, Location, catch_unwind};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -23,7 +23,7 @@ use mio::event::{Event, Source};
 use mio::{Events, Poll, Registry, Token, Waker};
 use slab::Slab;
 
-use crate::deferred::{Deferred, Failure, Outcome};
+use crate::deferred::{Deferred, Failure, Outcome, block};
 use crate::net::{CannotListenError, Factory, Port, Spares};
 use crate::threads::{Door, Pool, RemoteReactor, Waiting};
 use crate::time::{DelayedCall, ReactorTime, TimeSource};
@@ -305,6 +305,37 @@ impl Reactor {
     /// What other threads reach this reactor through.
     pub fn remote(&self) -> RemoteReactor {
         self.0.door.remote()
+    }
+
+    /// Runs a future, usually an `async` block, and fires with what it ends with.
+    ///
+    /// It is polled here and now; then inside the call that fires the Deferred which it awaits; and
+    /// when something else wakes it, on whatever thread, in the next turn of this reactor. See
+    /// [`deferred::awaiting`](crate::deferred::awaiting) for what holds.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use deferred_reactor::{Failure, Reactor, sleep};
+    ///
+    /// let reactor = Reactor::new()?;
+    /// let clock = reactor.clone();
+    /// let answer = reactor.spawn(async move {
+    ///     for _ in 0..3 {
+    ///         sleep(&clock, Duration::from_millis(1)).await?;
+    ///     }
+    ///     clock.stop()?;
+    ///     Ok(42)
+    /// });
+    /// reactor.run()?;
+    /// assert_eq!(answer.result()?, 42);
+    /// # Ok::<(), Failure>(())
+    /// ```
+    #[track_caller]
+    pub fn spawn<T: 'static>(
+        &self,
+        future: impl Future<Output = Result<T, Failure>> + 'static,
+    ) -> Deferred<T> {
+        block::start(Box::pin(future), Some(self.remote()), Location::caller())
     }
 
     /// Runs `function` in a thread of the pool, for its effect; a panic in it is logged. For its

@@ -9,6 +9,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use allocation_counter::measure;
+use deferred_reactor::deferred::spawn;
 use deferred_reactor::{Clock, Deferred, NoLostFailures, Resolver, sleep};
 use support::{Oops, in_small_stack, stack_address};
 
@@ -76,6 +77,40 @@ fn waiting_for_another_deferred_allocates_nothing() {
     });
     assert_eq!(info.count_total, 0);
     assert_eq!(outer.result().unwrap(), 1);
+}
+
+/// The future, the block, and what its wakers share; none of them for an await.
+#[test]
+fn a_block_is_three_allocations_and_an_await_none() {
+    let (deferred, resolver) = Deferred::<()>::pending();
+    drop(spawn(deferred));
+    resolver.callback(()).unwrap(); // the tables of this thread are there now
+    let info = measure(|| {
+        spawn(async { Deferred::succeed(()).await })
+            .result()
+            .unwrap()
+    });
+    assert_eq!((info.count_total, info.count_current), (3, 0));
+
+    let (deferreds, resolvers): (Vec<_>, Vec<_>) = (0..100).map(|_| Deferred::pending()).unzip();
+    let mut block = None;
+    let spawning = measure(|| {
+        block = Some(spawn(async move {
+            let mut sum = 0;
+            for deferred in deferreds {
+                sum += deferred.await?;
+            }
+            Ok(sum)
+        }));
+    });
+    assert_eq!(spawning.count_total, 3);
+    let firing = measure(|| {
+        for resolver in resolvers {
+            resolver.callback(1_u32).unwrap();
+        }
+    });
+    assert_eq!(firing.count_total, 0);
+    assert_eq!(block.unwrap().result().unwrap(), 100);
 }
 
 /// A pending Deferred and a million callbacks on it.

@@ -20,6 +20,10 @@
 //! run for ever in constant memory. A chain that somebody can still cancel or pause stays in its
 //! place, though, so that these go on to work.
 //!
+//! An async block that awaits a chain leaves `End::Wake` in its tail. The result then rests there,
+//! and [`run`] polls the block once the chain is done ([`block`](super::block)); what the block
+//! ends with goes on from the same loop, as it is the root of a chain itself.
+//!
 //! Ownership points forward only, from the resolver to the last link; a handle owns the last link
 //! and the root. What a chain waits on is known by a weak pointer, for cancelling. So there is no
 //! cycle to break, and everything is dropped as soon as it cannot be used any more.
@@ -28,7 +32,9 @@ use std::any::Any;
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, Location, catch_unwind};
 use std::rc::{Rc, Weak};
+use std::task::Waker;
 
+use super::block;
 use super::failure::Failure;
 use super::unhandled;
 use super::{AlreadyCalledError, CancelledError, Deferred, Resolver, Step};
@@ -54,6 +60,8 @@ pub(crate) enum End<T> {
     Dropped,
     /// The link of another chain that waits for this result, and the root of that chain.
     Adopt(Rc<dyn Source<T>>, Rc<dyn ChainRoot>),
+    /// A future that holds the handle waits for this result, which rests until it is polled.
+    Wake(Waker),
 }
 
 impl<T> Tail<T> {
@@ -96,7 +104,7 @@ impl<T> Tail<T> {
     }
 
     /// Moves the result on by one node.
-    fn pass_on(&self, lane: Lane<'_>) -> Moved {
+    pub(crate) fn pass_on(&self, lane: Lane<'_>) -> Moved {
         if let Some(callback) = self.callback.take() {
             return match self.result.take() {
                 Some(result) => callback.run(result, lane, 0),
@@ -109,6 +117,11 @@ impl<T> Tail<T> {
                 outer.tail().result.set(self.result.take());
                 outer_root.chain().waits_on.set(None);
                 Moved::Into(outer, outer_root)
+            }
+            End::Wake(waker) => {
+                lane.chain.awaited_by.set(AWAITED);
+                block::ring(waker);
+                Moved::Woken
             }
             End::Dropped => {
                 self.end.set(End::Dropped);
@@ -164,6 +177,8 @@ pub(crate) enum Moved {
     Into(Rc<dyn Flow>, Rc<dyn ChainRoot>),
     /// Nowhere: it rests, or another Deferred has to fire first.
     Rested,
+    /// Nowhere yet: it rests where a future will take it, and async blocks are to be polled now.
+    Woken,
 }
 
 /// Runs a chain from `node`, and whatever chains follow from it, in constant stack.
@@ -171,11 +186,27 @@ pub(crate) fn run(node: Rc<dyn Flow>, root: Rc<dyn ChainRoot>) {
     go_on(Moved::On(node), root);
 }
 
+/// Goes on with what came of polling a block.
+pub(crate) fn continue_with(moved: Moved) {
+    if let Moved::Into(node, root) = moved {
+        run(node, root);
+    }
+}
+
 fn go_on(moved: Moved, root: Rc<dyn ChainRoot>) {
     let (mut moved, mut root) = (moved, root);
+    let mut has_woken = false;
     loop {
         moved = match moved {
+            Moved::Rested if has_woken => match block::poll_next() {
+                Some(moved) => moved,
+                None => return,
+            },
             Moved::Rested => return,
+            Moved::Woken => {
+                has_woken = true;
+                Moved::Rested
+            }
             Moved::Into(node, next_root) => {
                 root = next_root;
                 Moved::On(node)
@@ -302,6 +333,7 @@ impl<T: 'static, U: 'static, F: 'static> Link<T, U, F> {
             }
         };
         let is_resting = node.tail().has_result();
+        inner_root.chain().awaited_by.set(0);
         node.tail().end.set(adopt);
         if is_resting {
             wake(&node, &inner_root);
@@ -340,7 +372,12 @@ pub(crate) struct Chain {
     stalled: Cell<Option<Rc<dyn Flow>>>,
     /// Who can end a pause: the handle, and each [`Pauser`](super::Pauser).
     holders: Cell<u32>,
+    /// The async block that has seen this chain pending: its number, [`AWAITED`], or 0 for none.
+    pub(super) awaited_by: Cell<u32>,
 }
+
+/// Awaited, but not by a block that has it on its list.
+pub(super) const AWAITED: u32 = u32::MAX;
 
 /// How far the firing has come.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -367,6 +404,17 @@ impl Chain {
         self.holders.get() > 1
     }
 
+    /// Whether a future holds the handle and has looked for the result.
+    #[inline]
+    pub(crate) fn is_awaited(&self) -> bool {
+        self.awaited_by.get() != 0
+    }
+
+    /// Whether nobody is left to end a pause. A handle that is awaited has been given away for it.
+    fn nobody_unpauses(&self) -> bool {
+        self.holders.get() == u32::from(self.awaited_by.get() != 0)
+    }
+
     fn fired_line(&self) -> Option<Line> {
         unhandled::is_debugging().then(|| self.fired.get())
     }
@@ -377,6 +425,11 @@ impl Chain {
         let found = inner.as_ref().and_then(Weak::upgrade);
         self.waits_on.set(inner);
         found
+    }
+
+    /// Notes the chain that this one waits on, for cancelling.
+    pub(crate) fn wait_on(&self, inner: Option<Weak<dyn ChainRoot>>) {
+        self.waits_on.set(inner);
     }
 
     fn already_called(&self) -> AlreadyCalledError {
@@ -392,6 +445,11 @@ impl Chain {
 /// The root of a chain, whatever its type.
 pub(crate) trait ChainRoot {
     fn chain(&self) -> &Chain;
+
+    /// What it waits on, if that is still there; where there are several, the others as well.
+    fn waits_on(&self, _others: &mut Vec<Rc<dyn ChainRoot>>) -> Option<Rc<dyn ChainRoot>> {
+        self.chain().waits_on()
+    }
 
     /// Cancels the root itself, if it has not fired.
     fn cancel_root(self: Rc<Self>, at: Line);
@@ -418,6 +476,7 @@ impl<T: 'static> Root<T> {
                 paused: Cell::new(0),
                 stalled: Cell::new(None),
                 holders: Cell::new(1),
+                awaited_by: Cell::new(0),
             },
             tail: Tail::new(),
             canceller: Cell::new(canceller),
@@ -497,6 +556,19 @@ impl<T: 'static> Root<T> {
         }
     }
 
+    /// Decides the result of a root that has no resolver, which then is to be passed on. `false` if
+    /// it was decided before.
+    pub(crate) fn settle(&self, result: Result<T, Failure>, at: Line) -> bool {
+        if self.chain.phase.get() != Phase::Pending {
+            return false;
+        }
+        self.chain.phase.set(Phase::Fired);
+        self.chain.fired.set(at);
+        self.chain.waits_on.set(None);
+        self.tail.result.set(Some(result));
+        true
+    }
+
     /// The resolver went away. With nobody to tell, nobody is told.
     pub(crate) fn abandon(self: Rc<Self>) {
         if self.chain.phase.get() != Phase::Pending {
@@ -563,6 +635,20 @@ impl<T: 'static> ChainRoot for Root<T> {
     }
 }
 
+/// Settles that a callback follows `node`, which was the last of its chain: no future waits for the
+/// result any more, and one that rests goes on.
+pub(crate) fn follow<T: 'static>(
+    node: &Rc<dyn Source<T>>,
+    root: &Rc<dyn ChainRoot>,
+    is_resting: bool,
+) {
+    root.chain().awaited_by.set(0);
+    node.tail().end.set(End::Held);
+    if is_resting {
+        wake(node, root);
+    }
+}
+
 /// Lets the result go on that rests in `node`, now that something follows it; or does so when the
 /// pause ends that holds it.
 pub(crate) fn wake<T: 'static>(node: &Rc<dyn Source<T>>, root: &Rc<dyn ChainRoot>) {
@@ -572,14 +658,74 @@ pub(crate) fn wake<T: 'static>(node: &Rc<dyn Source<T>>, root: &Rc<dyn ChainRoot
 
 /// Cancels what the chain waits for: its own root, or the innermost chain that it is suspended on.
 pub(crate) fn cancel(root: Rc<dyn ChainRoot>, at: Line) {
+    let mut others = Vec::new();
+    let first = innermost(root, &mut others);
+    // An async block waits for several at once. It goes on when all of them are cancelled: the
+    // first CancelledError may make it drop the others.
+    let _held = (!others.is_empty()).then(block::hold);
+    if let Some(first) = first {
+        first.cancel_root(at);
+    }
+    let mut next = 0;
+    while let Some(root) = others.get(next).cloned() {
+        if let Some(innermost) = innermost(root, &mut others) {
+            innermost.cancel_root(at);
+        }
+        next += 1;
+    }
+}
+
+/// The chain that has to fire for this one to go on. Of several, the first, and the rest is added
+/// to `others`.
+fn innermost(
+    root: Rc<dyn ChainRoot>,
+    others: &mut Vec<Rc<dyn ChainRoot>>,
+) -> Option<Rc<dyn ChainRoot>> {
     let mut innermost = root.clone();
-    while let Some(inner) = innermost.chain().waits_on() {
+    while let Some(inner) = innermost.waits_on(others) {
         if is_same(&inner, &root) {
-            return; // a ring of Deferreds that wait for each other: nothing in it can end
+            return None; // a ring of Deferreds that wait for each other: nothing in it can end
         }
         innermost = inner;
     }
-    innermost.cancel_root(at);
+    Some(innermost)
+}
+
+/// Leaves a waker for the result of a chain, which a future holds the handle of.
+pub(crate) fn wake_later<T: 'static>(
+    node: &Rc<dyn Source<T>>,
+    root: &Rc<dyn ChainRoot>,
+    waker: &Waker,
+) {
+    let chain = root.chain();
+    let tail = node.tail();
+    match tail.end.replace(End::Held) {
+        End::Wake(before) if before.will_wake(waker) => tail.end.set(End::Wake(before)),
+        _ => tail.end.set(End::Wake(waker.clone())),
+    }
+    if tail.has_result() {
+        // It is held back by a pause, at the end of which it goes on from here.
+        chain.stalled.set(Some(node.clone()));
+    }
+    block::waits_for(root);
+}
+
+/// A future awaits the handle: only a pauser can end a pause now.
+pub(crate) fn give_away(root: &Rc<dyn ChainRoot>) {
+    let chain = root.chain();
+    if chain.awaited_by.get() == 0 {
+        chain.awaited_by.set(AWAITED);
+    }
+    end_forgotten_pauses(root);
+}
+
+/// Ends all pauses if nobody is left who could.
+fn end_forgotten_pauses(root: &Rc<dyn ChainRoot>) {
+    let chain = root.chain();
+    if chain.paused.get() > 0 && chain.nobody_unpauses() {
+        chain.paused.set(1);
+        unpause(root);
+    }
 }
 
 pub(crate) fn is_same(one: &Rc<dyn ChainRoot>, other: &Rc<dyn ChainRoot>) -> bool {
@@ -631,10 +777,11 @@ pub(crate) fn hold(root: &Rc<dyn ChainRoot>) {
 pub(crate) fn release(root: &Rc<dyn ChainRoot>) {
     let chain = root.chain();
     chain.holders.set(chain.holders.get() - 1);
-    if chain.holders.get() == 0 && chain.paused.get() > 0 {
-        chain.paused.set(1);
-        unpause(root);
-    }
+    end_forgotten_pauses(root);
+}
+
+fn is_cancelled<T>(result: Option<&Result<T, Failure>>) -> bool {
+    matches!(result, Some(Err(failure)) if failure.is::<CancelledError>())
 }
 
 /// The handle went away without a callback being added.
@@ -644,6 +791,10 @@ pub(crate) fn drop_handle<T: 'static>(
     at: Line,
 ) {
     root.chain().dropped.set(at);
+    // What was awaited and dropped, as by `select`, was given up: to be cancelled is no surprise.
+    if root.chain().awaited_by.replace(0) != 0 && node.tail().peek(is_cancelled) {
+        node.tail().take_result();
+    }
     node.tail().end.set(End::Dropped);
     if node.tail().has_result() {
         if root.chain().is_paused() {

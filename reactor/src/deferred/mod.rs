@@ -34,9 +34,13 @@
 //! - **Every ending arrives.** A resolver that is dropped fires [`AbandonedError`]; cancelling
 //!   fires [`CancelledError`], or what the canceller decides.
 //! - **No failure is lost silently**: see [`on_unhandled`].
+//! - **`async` code is at home here**: a Deferred can be awaited, and [`spawn`] makes one of an `async`
+//!   block, which goes on where a callback would have run ([`awaiting`]).
 //! - **The cost** is one allocation for a pending Deferred and one for each callback added to it,
 //!   and none for a fired one. The stack does not grow with the length of a chain or its nesting.
 
+pub mod awaiting;
+pub(crate) mod block;
 mod chain;
 mod errors;
 mod failure;
@@ -57,6 +61,7 @@ use std::fmt;
 use std::panic::Location;
 use std::rc::{Rc, Weak};
 
+pub use awaiting::spawn;
 pub use errors::{
     AbandonedError, AlreadyCalledError, CancelledError, NotFiredError, PanicError, TimeoutError,
 };
@@ -519,8 +524,8 @@ fn extend<T: 'static, U: 'static>(
     }
     let link = Rc::new(Link::new(handler, line));
     node.tail().lead_to(link.clone());
-    if is_resting {
-        chain::wake(&node, &root);
+    if is_resting || chain.is_awaited() {
+        chain::follow(&node, &root, is_resting);
     }
     Deferred::waiting(link, root, line)
 }

@@ -1,13 +1,16 @@
 //! What a callback may return.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::future::Future;
+use std::panic::{AssertUnwindSafe, Location, catch_unwind};
+use std::pin::Pin;
 
-use super::{Deferred, Failure, Step};
+use super::{Deferred, Failure, Step, block};
 
 /// What a callback returns: a `Result<U, Failure>`, or a `Deferred<U>` to wait for.
 ///
-/// There are just these two, which lets `Ok(x)` stand in a closure without saying what the error
-/// type is.
+/// `Box::pin(async { ... })` does as well, and is [spawned](super::spawn). There are just these,
+/// each a type of its own, which lets `Ok(x)` stand in a closure without saying what the error type
+/// is. (A future of any type cannot be among them: nobody can promise that `Result` is none.)
 pub trait Outcome {
     /// What the chain goes on with.
     type Value: 'static;
@@ -46,11 +49,26 @@ impl<U: 'static> Outcome for Deferred<U> {
     }
 }
 
+impl<F, U> Outcome for Pin<Box<F>>
+where
+    F: Future<Output = Result<U, Failure>> + ?Sized + 'static,
+    U: 'static,
+{
+    type Value = U;
+
+    #[track_caller]
+    fn into_deferred(self) -> Deferred<U> {
+        block::start(self, None, Location::caller())
+    }
+}
+
 /// Calls a function that may answer now or later, and always gives a Deferred (Twisted's
 /// `maybeDeferred`).
 ///
 /// A value or an error becomes a Deferred that has fired, a panic one that has failed with
-/// [`PanicError`](crate::PanicError), and a Deferred is handed on as it is.
+/// [`PanicError`](crate::PanicError), and a Deferred is handed on as it is. For an async function,
+/// write `maybe_deferred(|| spawn(function()))`, or just `spawn(function())`, which never panics
+/// either; a boxed future is spawned here.
 ///
 /// ```
 /// # use deferred_reactor::{Deferred, Failure, maybe_deferred};

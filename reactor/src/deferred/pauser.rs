@@ -49,6 +49,8 @@ impl<T> Deferred<T> {
             }
             None => unreachable!("only a handle that is being consumed is empty"),
         };
+        // Whatever has polled it, the handle is in hands that may end a pause.
+        root.chain().awaited_by.set(0);
         self.state = Some(State::Pending {
             node,
             root: root.clone(),

@@ -1,0 +1,523 @@
+//! How an async block is polled, and by whom.
+//!
+//! A [`Block`] is the root of a chain, as a resolver's is: its result is what the block ends with.
+//! What wakes it decides how soon it is polled:
+//!
+//! ```text
+//! a Deferred fires ──▶ its chain runs ──▶ ring ──▶ WOKEN ──▶ poll_next   before the fire returns
+//! any other wake   ──▶ RemoteReactor ──▶ the next turn ──▶ poll_now      on the reactor's thread
+//! ```
+//!
+//! The first is what makes a block as prompt as a callback. It cannot be had for wakers that others
+//! call: some call them with a lock held that the block would take again (`futures::lock::Mutex`
+//! does), and two blocks that wake each other would keep the loop from its other work. So these go
+//! through the door, one call for any number of wakes. A block that was spawned without a reactor
+//! has no door, and is polled where it is woken.
+//!
+//! `poll_next` is called by the loop that runs chains and never by another `poll`, except where a
+//! block itself fires a Deferred; so blocks that wait for blocks take no stack, however many.
+//!
+//! The blocks of a thread stand in a table, since a waker must be `Send` and can hold no more than
+//! the number of one. All wakers of a block share a [`Bell`]; when that is dropped, nobody can wake
+//! the block any more, so it is dropped too and its Deferred fails with
+//! [`AbandonedError`](crate::AbandonedError).
+
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::future::Future;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
+use std::rc::{Rc, Weak};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll, Wake, Waker};
+use std::thread::{self, ThreadId};
+
+use slab::Slab;
+
+use super::chain::{self, AWAITED, Chain, ChainRoot, Flow, Lane, Line, Moved, Root, Source, Tail};
+use super::{AbandonedError, CancelledError, Deferred, Failure};
+use crate::threads::RemoteReactor;
+
+/// Polls `future` at once, and again whenever it is woken; the Deferred fires with its output.
+pub(crate) fn start<T: 'static>(
+    future: impl Future<Output = Result<T, Failure>> + Unpin + 'static,
+    remote: Option<RemoteReactor>,
+    made: Line,
+) -> Deferred<T> {
+    let Some(number) = reserve() else {
+        // The thread is being torn down. The future has had no chance to begin.
+        drop(future);
+        return Deferred::fired_at(Err(abandoned(made)), made);
+    };
+    let block = Rc::new(Block {
+        root: Root::new(made, None),
+        number,
+        future: Cell::new(Some(future)),
+        status: Cell::new(Status::Asleep),
+        cancelled: Cell::new(None),
+        also_awaited: RefCell::new(Vec::new()),
+    });
+    enter(number, block.clone());
+    let bell = Arc::new(Bell {
+        number,
+        home: here(),
+        remote,
+        is_called: AtomicBool::new(false),
+    });
+    let deferred = Deferred::waiting(block.clone(), block.clone(), made);
+    chain::continue_with(block.poll(bell));
+    poll_all();
+    match deferred.try_result() {
+        Ok(result) => Deferred::fired_at(result, made),
+        Err(pending) => pending,
+    }
+}
+
+/// An async block, and the chain that begins with its output.
+struct Block<F, T: 'static> {
+    root: Root<T>,
+    /// Its place in the table, and what it signs the chains with that it awaits.
+    number: u32,
+    /// Taken out while it is polled; `None` for good once it has ended.
+    future: Cell<Option<F>>,
+    status: Cell<Status>,
+    /// Where it was cancelled while it was being polled.
+    cancelled: Cell<Option<Line>>,
+    /// What it awaits beside the chain that its own is noted to wait on: with `join` and `select`.
+    also_awaited: RefCell<Vec<Weak<dyn ChainRoot>>>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Status {
+    Asleep,
+    Polled,
+    /// Woken while it was being polled: to be polled again.
+    PolledAgain,
+}
+
+/// A block, whatever its type.
+trait Polled {
+    fn poll(self: Rc<Self>, bell: Arc<Bell>) -> Moved;
+
+    /// Nobody can wake it any more.
+    fn abandon(self: Rc<Self>) -> Moved;
+
+    /// It has been polled, and waits for this chain.
+    fn waits_for(&self, root: &Rc<dyn ChainRoot>);
+
+    /// Drops the future and runs nothing.
+    fn discard(&self);
+
+    fn has_ended(&self) -> bool;
+}
+
+impl<F, T> Polled for Block<F, T>
+where
+    F: Future<Output = Result<T, Failure>> + Unpin + 'static,
+    T: 'static,
+{
+    fn poll(self: Rc<Self>, bell: Arc<Bell>) -> Moved {
+        if self.status.get() != Status::Asleep {
+            self.status.set(Status::PolledAgain);
+            return Moved::Rested;
+        }
+        // Counts also while the bell is let go, so that a block that nobody can wake is abandoned
+        // by our caller and not in there.
+        let _polling = Count::up(&POLLING);
+        let waker = Waker::from(bell);
+        loop {
+            let Some(mut future) = self.future.take() else {
+                return Moved::Rested; // it has ended
+            };
+            self.status.set(Status::Polled);
+            let outer = swap_current(Some(self.clone()));
+            let polled = catch_unwind(AssertUnwindSafe(|| {
+                Pin::new(&mut future).poll(&mut Context::from_waker(&waker))
+            }));
+            swap_current(outer);
+            let result = match polled {
+                Ok(Poll::Ready(result)) => result,
+                Err(payload) => Err(Failure::from_panic_at(payload, self.made())),
+                Ok(Poll::Pending) => {
+                    self.future.set(Some(future));
+                    if self.status.replace(Status::Asleep) == Status::PolledAgain {
+                        continue;
+                    }
+                    if let Some(at) = self.cancelled.take() {
+                        chain::cancel(self, at);
+                    }
+                    return Moved::Rested;
+                }
+            };
+            self.drop_future(future);
+            let made = self.made();
+            return self.end(result, made);
+        }
+    }
+
+    fn abandon(self: Rc<Self>) -> Moved {
+        match self.future.take() {
+            Some(future) => self.drop_future(future),
+            None => return Moved::Rested,
+        }
+        let made = self.made();
+        self.end(Err(abandoned(made)), made)
+    }
+
+    fn waits_for(&self, root: &Rc<dyn ChainRoot>) {
+        let sign = &root.chain().awaited_by;
+        if sign.replace(self.number) == self.number {
+            return; // polled once more
+        }
+        let chain = self.chain();
+        match chain.waits_on() {
+            Some(first) if self.awaits(&first) => {
+                let mut also = self.also_awaited.borrow_mut();
+                if also.len() == also.capacity() {
+                    also.retain(|root| root.upgrade().is_some_and(|root| self.awaits(&root)));
+                }
+                also.push(Rc::downgrade(root));
+            }
+            _ => chain.wait_on(Some(Rc::downgrade(root))),
+        }
+    }
+
+    fn discard(&self) {
+        if let Some(future) = self.future.take() {
+            self.drop_future(future);
+        }
+    }
+
+    fn has_ended(&self) -> bool {
+        !self.root.is_pending()
+    }
+}
+
+impl<F: 'static, T: 'static> Block<F, T> {
+    fn made(&self) -> Line {
+        self.chain().made()
+    }
+
+    fn chain(&self) -> &Chain {
+        self.root.chain()
+    }
+
+    /// Whether a chain that was noted is one that the block still waits for.
+    fn awaits(&self, root: &Rc<dyn ChainRoot>) -> bool {
+        root.chain().awaited_by.get() == self.number
+    }
+
+    /// Lets the chain go on with the result.
+    fn end(self: Rc<Self>, result: Result<T, Failure>, at: Line) -> Moved {
+        self.status.set(Status::Asleep);
+        if self.root.settle(result, at) {
+            Moved::Into(self.clone(), self)
+        } else {
+            Moved::Rested
+        }
+    }
+
+    /// What it had captured may panic when it is dropped; that must not cost the result.
+    fn drop_future(&self, future: F) {
+        if let Err(payload) = catch_unwind(AssertUnwindSafe(|| drop(future))) {
+            log::error!(
+                target: "deferred",
+                "dropping what the async block made at {} had captured {}",
+                self.made(),
+                Failure::from_panic(payload)
+            );
+        }
+    }
+}
+
+impl<F: 'static, T: 'static> Flow for Block<F, T> {
+    fn pass_on(self: Rc<Self>, lane: Lane<'_>) -> Moved {
+        self.root.tail().pass_on(lane)
+    }
+}
+
+impl<F: 'static, T: 'static> Source<T> for Block<F, T> {
+    fn tail(&self) -> &Tail<T> {
+        self.root.tail()
+    }
+}
+
+impl<F: 'static, T: 'static> ChainRoot for Block<F, T> {
+    fn chain(&self) -> &Chain {
+        self.root.chain()
+    }
+
+    fn waits_on(&self, others: &mut Vec<Rc<dyn ChainRoot>>) -> Option<Rc<dyn ChainRoot>> {
+        let mut first = self.chain().waits_on().filter(|root| self.awaits(root));
+        for root in self.also_awaited.take() {
+            if let Some(root) = root.upgrade().filter(|root| self.awaits(root)) {
+                // Off the list, so signed off as well: polled once more, it is noted anew.
+                root.chain().awaited_by.set(AWAITED);
+                match first {
+                    None => first = Some(root),
+                    Some(_) => others.push(root),
+                }
+            }
+        }
+        first
+    }
+
+    /// It awaits no Deferred that could be cancelled in its place.
+    fn cancel_root(self: Rc<Self>, at: Line) {
+        if self.status.get() != Status::Asleep {
+            self.cancelled.set(Some(at));
+            return;
+        }
+        if let Some(future) = self.future.take() {
+            self.drop_future(future);
+            let cancelled = Failure::at(Box::new(CancelledError), at);
+            chain::continue_with(self.end(Err(cancelled), at));
+        }
+    }
+}
+
+fn abandoned(made: Line) -> Failure {
+    Failure::at(Box::new(AbandonedError { made }), made)
+}
+
+/// What all wakers of one block share.
+struct Bell {
+    /// The number of the block, which no other has while the bell is there.
+    number: u32,
+    home: ThreadId,
+    remote: Option<RemoteReactor>,
+    /// Whether the reactor has been asked to poll it and has not begun to.
+    is_called: AtomicBool,
+}
+
+impl Wake for Bell {
+    fn wake(self: Arc<Self>) {
+        let is_home = self.home == here();
+        if is_home && RINGING.get() > 0 {
+            put_off(Woken::Poll(self));
+        } else if let Some(remote) = &self.remote {
+            if self.is_called.swap(true, Ordering::AcqRel) {
+                return;
+            }
+            let bell = self.clone();
+            // A reactor that is gone polls nothing any more.
+            let _ = remote.call_from_thread(move |_| {
+                bell.is_called.store(false, Ordering::Release);
+                put_off(Woken::Poll(bell));
+                poll_all();
+            });
+        } else if is_home {
+            put_off(Woken::Poll(self));
+            poll_all_unless_polling();
+        } else {
+            log::error!(
+                target: "deferred",
+                "an async block that was spawned without a reactor was woken from another thread, \
+                 where nobody can poll it; Reactor::spawn can"
+            );
+        }
+    }
+}
+
+impl Drop for Bell {
+    /// If the block has not ended, nobody can wake it any more.
+    fn drop(&mut self) {
+        let number = self.number;
+        let is_home = self.home == here();
+        if is_home && leave_if_ended(number) {
+            return;
+        }
+        // As with a wake: the callbacks of the Deferred are not run from inside somebody's `drop`.
+        if !(is_home && is_busy())
+            && let Some(remote) = &self.remote
+        {
+            let call = remote.call_from_thread(move |_| {
+                put_off(Woken::Abandon(number));
+                poll_all();
+            });
+            if call.is_ok() {
+                return;
+            }
+        }
+        // Of another thread, without a reactor: it stays in the table until its thread ends.
+        if is_home {
+            put_off(Woken::Abandon(number));
+            poll_all_unless_polling();
+        }
+    }
+}
+
+/// What is to be done with a block as soon as nothing else is being run.
+enum Woken {
+    Poll(Arc<Bell>),
+    Abandon(u32),
+}
+
+/// The blocks of a thread that have not ended, or whose bell is still there.
+///
+/// A number is the index of a slot, plus one; 0 stands for no block.
+struct Table(Slab<Option<Rc<dyn Polled>>>);
+
+impl Drop for Table {
+    /// One after the other: a block owns the Deferreds of those it waits for, and a long row of
+    /// them would be dropped from within one another.
+    fn drop(&mut self) {
+        let blocks: Vec<_> = self.0.drain().flatten().collect();
+        for block in &blocks {
+            block.discard();
+        }
+    }
+}
+
+// Blocks belong to a thread and need no reactor, so what is known of them belongs to it as well.
+// `try_with`, where there is something to drop: a Deferred may fire while its thread is torn down.
+thread_local! {
+    static HERE: ThreadId = thread::current().id();
+    static BLOCKS: RefCell<Table> = const { RefCell::new(Table(Slab::new())) };
+    static WOKEN: RefCell<VecDeque<Woken>> = const { RefCell::new(VecDeque::new()) };
+    /// The block that is being polled.
+    static CURRENT: Cell<Option<Rc<dyn Polled>>> = const { Cell::new(None) };
+    /// How many polls are on the stack. Whoever polls sees to those that were woken meanwhile.
+    static POLLING: Cell<u32> = const { Cell::new(0) };
+    /// How many wakers are being called by Deferreds that have fired.
+    static RINGING: Cell<u32> = const { Cell::new(0) };
+    /// How many want that nothing is polled for the moment.
+    static HELD: Cell<u32> = const { Cell::new(0) };
+}
+
+/// Calls the waker that a future has left in a chain.
+pub(crate) fn ring(waker: Waker) {
+    let _ringing = Count::up(&RINGING);
+    if let Err(payload) = catch_unwind(AssertUnwindSafe(|| waker.wake())) {
+        let failure = Failure::from_panic(payload);
+        log::error!(target: "deferred", "the waker of a future that awaits a Deferred {failure}");
+    }
+}
+
+/// The block that is being polled, if any, waits for this chain.
+pub(crate) fn waits_for(root: &Rc<dyn ChainRoot>) {
+    let block = swap_current(None);
+    if let Some(block) = &block {
+        block.waits_for(root);
+    }
+    swap_current(block);
+}
+
+/// Polls the next block that was woken: what came of it, or `None` if there is none.
+pub(crate) fn poll_next() -> Option<Moved> {
+    loop {
+        if HELD.get() > 0 {
+            return None;
+        }
+        let woken = WOKEN.try_with(|woken| woken.borrow_mut().pop_front());
+        match woken.ok().flatten()? {
+            Woken::Poll(bell) => {
+                if let Some(block) = find(bell.number) {
+                    return Some(block.poll(bell));
+                }
+            }
+            Woken::Abandon(number) => {
+                if let Some(block) = leave(number) {
+                    return Some(block.abandon());
+                }
+            }
+        }
+    }
+}
+
+fn poll_all() {
+    while let Some(moved) = poll_next() {
+        chain::continue_with(moved);
+    }
+}
+
+fn poll_all_unless_polling() {
+    if !is_busy() {
+        poll_all();
+    }
+}
+
+/// Whether somebody further up on the stack polls what is put off now.
+fn is_busy() -> bool {
+    POLLING.get() > 0 || RINGING.get() > 0
+}
+
+fn put_off(woken: Woken) {
+    let _ = WOKEN.try_with(|queue| queue.borrow_mut().push_back(woken));
+}
+
+/// Lets no block be polled until the guard is dropped, which polls those that were woken.
+#[must_use]
+pub(crate) fn hold() -> impl Drop {
+    struct Held(Option<Count>);
+    impl Drop for Held {
+        fn drop(&mut self) {
+            self.0 = None;
+            poll_all();
+        }
+    }
+    Held(Some(Count::up(&HELD)))
+}
+
+/// Counts one more in a counter of this thread, while it lives.
+struct Count(&'static thread::LocalKey<Cell<u32>>);
+
+impl Count {
+    fn up(counter: &'static thread::LocalKey<Cell<u32>>) -> Self {
+        counter.set(counter.get() + 1);
+        Self(counter)
+    }
+}
+
+impl Drop for Count {
+    fn drop(&mut self) {
+        self.0.set(self.0.get() - 1);
+    }
+}
+
+fn here() -> ThreadId {
+    HERE.with(|id| *id)
+}
+
+fn swap_current(block: Option<Rc<dyn Polled>>) -> Option<Rc<dyn Polled>> {
+    CURRENT
+        .try_with(|current| current.replace(block))
+        .ok()
+        .flatten()
+}
+
+/// A number for a block; `None` if the thread is being torn down.
+fn reserve() -> Option<u32> {
+    let index = BLOCKS.try_with(|blocks| blocks.borrow_mut().0.insert(None));
+    u32::try_from(index.ok()? + 1).ok()
+}
+
+fn with_slot<R>(number: u32, with: impl FnOnce(&mut Table, usize) -> Option<R>) -> Option<R> {
+    let index = (number as usize).checked_sub(1)?;
+    let found = BLOCKS.try_with(|blocks| with(&mut blocks.borrow_mut(), index));
+    found.ok().flatten()
+}
+
+fn enter(number: u32, block: Rc<dyn Polled>) {
+    with_slot(number, |blocks, index| {
+        blocks.0.get_mut(index).map(|slot| *slot = Some(block))
+    });
+}
+
+fn find(number: u32) -> Option<Rc<dyn Polled>> {
+    with_slot(number, |blocks, index| blocks.0.get(index)?.clone())
+}
+
+/// Takes a block off the table. Nobody may use its number afterwards.
+fn leave(number: u32) -> Option<Rc<dyn Polled>> {
+    with_slot(number, |blocks, index| blocks.0.try_remove(index)?)
+}
+
+fn leave_if_ended(number: u32) -> bool {
+    let has_ended = find(number).is_none_or(|block| block.has_ended());
+    if has_ended {
+        drop(leave(number)); // not under the borrow: its result may be dropped here
+    }
+    has_ended
+}
