@@ -36,6 +36,7 @@
 
 pub mod deferred;
 pub mod net;
+mod react;
 mod reactor;
 #[cfg(unix)]
 mod signals;
@@ -50,6 +51,7 @@ pub use deferred::{
     QueueUnderflow, Resolver, TimeoutError, Unhandled, deferred_list, gather_results,
     maybe_deferred, on_unhandled, race,
 };
+pub use react::{ExitRequest, ReactorStoppedError, react};
 pub use reactor::{Reactor, ReactorAlreadyRunningError, ReactorNotRunningError};
 pub use threads::{ReactorGoneError, RemoteReactor, defer_to_thread};
 pub use time::{Clock, DelayedCall, DelayedCallError, ReactorTime, defer_later, sleep};

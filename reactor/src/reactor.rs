@@ -80,6 +80,8 @@ pub(crate) struct Core {
     waiting: Waiting,
     triggers: Rc<Triggers>,
     state: Cell<LifeState>,
+    /// Whether `run` or `turn_once` is on the stack.
+    is_turning: Cell<bool>,
     /// From the *during* phase of startup until that of shutdown.
     is_running: Cell<bool>,
     /// How many ports each shared factory listens on.
@@ -189,6 +191,7 @@ impl Reactor {
             waiting: RefCell::new(Slab::new()),
             triggers: Rc::new(Triggers::default()),
             state: Cell::new(LifeState::Idle),
+            is_turning: Cell::new(false),
             is_running: Cell::new(false),
             factories: RefCell::new(HashMap::new()),
             exit_signal: Cell::new(None),
@@ -223,6 +226,58 @@ impl Reactor {
     /// As for [`run`](Self::run).
     pub fn run_without_signals(&self) -> Result<(), Failure> {
         self.run_until_stopped(false)
+    }
+
+    /// Does one turn, for a program that has a loop of its own: waits for something to happen, for
+    /// `timeout` at most, and does what there is to do. `false` when the reactor has stopped.
+    ///
+    /// The first turn starts the reactor, and from then on it counts as running, also between the
+    /// turns: all is kept open, worker threads work, and [`run`](Self::run) is refused. After
+    /// [`stop`](Self::stop) the turns go on until shutdown is done, and the last returns `false`;
+    /// one more would start it again. A reactor that is dropped without having been stopped closes
+    /// what it owns, without its shutdown triggers.
+    ///
+    /// What becomes due while it waits is done in the same turn. Duration zero does not wait, and
+    /// `Duration::MAX` waits for as long as it takes, up to a day; systems count in milliseconds,
+    /// and round up. Signals are left alone.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use deferred_reactor::{Failure, Reactor, sleep};
+    ///
+    /// let reactor = Reactor::new()?;
+    /// let nap = sleep(&reactor, Duration::from_millis(5));
+    /// let mut frames = 0;
+    /// while !nap.is_fired() {
+    ///     frames += 1; // the program's own work
+    ///     reactor.turn_once(Duration::from_millis(1))?;
+    /// }
+    /// reactor.stop()?;
+    /// while reactor.turn_once(Duration::MAX)? {}
+    /// assert!(frames > 0);
+    /// # Ok::<(), Failure>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`ReactorAlreadyRunningError`] when called from inside itself or from inside `run`; an
+    /// `io::Error` when the selector fails, after which the reactor has stopped.
+    pub fn turn_once(&self, timeout: Duration) -> Result<bool, Failure> {
+        let core = &self.0;
+        if core.is_turning.replace(true) {
+            return Err(ReactorAlreadyRunningError.into());
+        }
+        if self.is_idle() {
+            core.state.set(LifeState::Starting);
+            core.exit_signal.set(None);
+            self.start_up();
+        }
+        let outcome = self.turn_within(timeout);
+        if !matches!(outcome, Ok(true)) {
+            self.end_run();
+        }
+        core.is_turning.set(false);
+        Ok(outcome?)
     }
 
     /// Ends [`run`](Self::run), once the turn at hand is over.
@@ -381,15 +436,27 @@ impl Reactor {
             return Err(ReactorAlreadyRunningError.into());
         }
         core.state.set(LifeState::Starting);
+        core.is_turning.set(true);
         core.exit_signal.set(None);
         let outcome = self.live(with_signals);
-        // Also where the selector failed: what the loop drove must not outlive it half-open.
+        self.end_run();
+        core.is_turning.set(false);
+        outcome
+    }
+
+    /// Comes also after an error of the selector: what the loop drove must not outlive it half-open.
+    fn end_run(&self) {
+        let core = &self.0;
         core.close_all();
         core.pool.stop();
         core.remove_signals();
         core.is_running.set(false);
         core.state.set(LifeState::Idle);
-        outcome
+    }
+
+    /// Whether it neither runs nor stands between two turns of [`turn_once`](Self::turn_once).
+    pub(crate) fn is_idle(&self) -> bool {
+        self.0.state.get() == LifeState::Idle
     }
 
     /// From startup to the end of shutdown.
@@ -398,6 +465,15 @@ impl Reactor {
         if with_signals {
             core.install_signals()?;
         }
+        self.start_up();
+        while !self.wind_up() {
+            self.turn()?;
+        }
+        Ok(())
+    }
+
+    fn start_up(&self) {
+        let core = &self.0;
         let started = Rc::downgrade(core);
         drop(core.triggers.fire(SystemEvent::Startup, move || {
             // It may have been asked to stop in the meantime.
@@ -409,16 +485,19 @@ impl Reactor {
                 core.pool.start();
             }
         }));
-        loop {
-            if core.state.get() == LifeState::Stopping {
-                self.begin_shutdown();
-            }
-            if core.state.get() == LifeState::Closing {
-                self.finish_shutdown();
-                return Ok(());
-            }
-            self.turn()?;
+    }
+
+    /// Begins or finishes the shutdown, if it is time for that. `true` when it is over.
+    fn wind_up(&self) -> bool {
+        let core = &self.0;
+        if core.state.get() == LifeState::Stopping {
+            self.begin_shutdown();
         }
+        if core.state.get() == LifeState::Closing {
+            self.finish_shutdown();
+            return true;
+        }
+        false
     }
 
     fn begin_shutdown(&self) {
@@ -450,18 +529,38 @@ impl Reactor {
 
     /// One turn of the loop.
     fn turn(&self) -> io::Result<()> {
-        let core = &self.0;
-        self.make_delayed_calls();
-        self.make_thread_calls();
-        core.attend();
+        self.work();
         // A turn that ended the run must not go to sleep.
-        if matches!(core.state.get(), LifeState::Stopping | LifeState::Closing) {
+        if matches!(self.0.state.get(), LifeState::Stopping | LifeState::Closing) {
             return Ok(());
         }
+        self.sleep(None)
+    }
+
+    /// One turn, the other way round: what the sleep brings is done before it returns. `false` when
+    /// the shutdown is over.
+    fn turn_within(&self, timeout: Duration) -> io::Result<bool> {
+        if self.wind_up() {
+            return Ok(false);
+        }
+        self.sleep(Some(timeout.min(LONGEST_SLEEP)))?;
+        self.work();
+        Ok(!self.wind_up())
+    }
+
+    fn work(&self) {
+        self.make_delayed_calls();
+        self.make_thread_calls();
+        self.0.attend();
+    }
+
+    /// Sleeps until something happens, for `limit` at most, and handles the events.
+    fn sleep(&self, limit: Option<Duration>) -> io::Result<()> {
+        let core = &self.0;
         let Some(mut events) = core.events.take() else {
             return Ok(()); // a turn inside a turn, which nothing asks for
         };
-        let timeout = core.time_to_sleep();
+        let timeout = core.time_to_sleep().into_iter().chain(limit).min();
         let polled = core.poll.borrow_mut().poll(&mut events, timeout);
         let outcome = match polled {
             Ok(()) => {
