@@ -54,5 +54,8 @@ pub use deferred::{
 pub use react::{ExitRequest, ReactorStoppedError, react};
 pub use reactor::{Reactor, ReactorAlreadyRunningError, ReactorNotRunningError};
 pub use threads::{ReactorGoneError, RemoteReactor, defer_to_thread};
-pub use time::{Clock, DelayedCall, DelayedCallError, ReactorTime, defer_later, sleep};
+pub use time::{
+    Clock, DelayedCall, DelayedCallError, LoopingCall, LoopingCallError, ReactorTime, defer_later,
+    sleep,
+};
 pub use triggers::{Phase, SystemEvent, TriggerId, UnknownTriggerError};

@@ -6,6 +6,7 @@
 
 mod clock;
 mod later;
+mod looping;
 mod source;
 mod timers;
 
@@ -13,6 +14,7 @@ use std::time::{Duration, Instant};
 
 pub use clock::Clock;
 pub use later::{defer_later, sleep};
+pub use looping::{LoopingCall, LoopingCallError};
 pub use source::{DelayedCall, DelayedCallError, TimeSource};
 pub use timers::{TimerId, Timers};
 

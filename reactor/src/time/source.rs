@@ -157,6 +157,21 @@ impl TimeSource {
     }
 }
 
+/// A [`TimeSource`] that is not kept alive.
+pub(super) struct WeakTimeSource(Weak<Inner>);
+
+impl TimeSource {
+    pub(super) fn downgrade(&self) -> WeakTimeSource {
+        WeakTimeSource(Rc::downgrade(&self.0))
+    }
+}
+
+impl WeakTimeSource {
+    pub(super) fn upgrade(&self) -> Option<TimeSource> {
+        self.0.upgrade().map(TimeSource)
+    }
+}
+
 impl Inner {
     fn now(&self) -> Instant {
         match &self.now {
@@ -186,7 +201,7 @@ impl fmt::Debug for TimeSource {
 }
 
 /// `delay` after `now`, or a century hence where that cannot be told, or never any later.
-fn after(now: Instant, delay: Duration) -> Instant {
+pub(super) fn after(now: Instant, delay: Duration) -> Instant {
     const CENTURY: Duration = Duration::from_secs(100 * 366 * 24 * 60 * 60);
     now.checked_add(delay)
         .or_else(|| now.checked_add(CENTURY))
