@@ -58,6 +58,31 @@ fn embedded_counts_lines_and_ends_with_them() {
     assert_eq!(example.wait(), Some(0));
 }
 
+/// What the first lines of an example say that it prints.
+fn promised(name: &str) -> String {
+    let source = format!("{}/examples/{name}.rs", env!("CARGO_MANIFEST_DIR"));
+    let source = std::fs::read_to_string(source).unwrap();
+    let block = source
+        .lines()
+        .map(|line| line.trim_start_matches("//!").trim_start());
+    let block = block.skip_while(|line| *line != "```text").skip(2);
+    block
+        .take_while(|line| *line != "```")
+        .map(|line| format!("{line}\n"))
+        .collect()
+}
+
+/// T-06, T-11, T-30: and D-64, D-67 in the second, where a timeout cancels a block.
+#[test]
+fn looping_and_awaiting_print_what_they_say_and_end_by_themselves() {
+    for example in ["looping", "awaiting"] {
+        let output = Example::run(example, &[]);
+        assert_eq!(String::from_utf8(output.stdout).unwrap(), promised(example));
+        assert_eq!(String::from_utf8(output.stderr).unwrap(), "");
+        assert_eq!(output.status.code(), Some(0));
+    }
+}
+
 /// R-14.
 #[cfg(unix)]
 #[test]

@@ -130,7 +130,7 @@ fn a_stopped_loop_leaves_nothing_and_says_so() {
 fn a_function_may_stop_its_own_loop() {
     let clock = Clock::new();
     let mut left = 3;
-    let looping = LoopingCall::with_handle(&clock, move |looping| {
+    let looping = LoopingCall::with_handle(&clock, move |looping, _| {
         left -= 1;
         if left == 0 {
             looping.stop()?;
@@ -143,7 +143,7 @@ fn a_function_may_stop_its_own_loop() {
     assert!(ended.is_fired());
     assert_idle(&clock, &looping);
 
-    let at_once = LoopingCall::with_handle(&clock, |looping| Ok(looping.stop()?));
+    let at_once = LoopingCall::with_handle(&clock, |looping, _| Ok(looping.stop()?));
     assert!(at_once.start(ms(10)).unwrap().result().is_ok());
     assert_idle(&clock, &at_once);
 }
@@ -229,6 +229,23 @@ fn the_count_goes_on_while_a_deferred_is_waited_for() {
     assert_eq!(*counts.borrow(), [1, 3, 3]);
 }
 
+/// T-11: with the handle, too.
+#[test]
+fn a_function_with_its_handle_is_told_the_count() {
+    let clock = Clock::new();
+    let looping = LoopingCall::with_handle(&clock, |looping, count| {
+        if count == 3 {
+            looping.stop()?;
+        }
+        Ok(())
+    });
+    let ended = looping.start(ms(10)).unwrap();
+    clock.pump([ms(10), ms(25)]);
+    assert!(!ended.is_fired());
+    clock.advance(ms(25));
+    assert!(ended.is_fired());
+}
+
 /// T-12: the loop looks at its sockets and at other calls between any two.
 #[test]
 fn interval_zero_is_once_per_turn() {
@@ -305,7 +322,7 @@ fn a_failure_or_a_panic_ends_the_loop() {
 #[test]
 fn a_failure_after_a_stop_is_not_lost() {
     let clock = Clock::new();
-    let looping = LoopingCall::with_handle(&clock, |looping| {
+    let looping = LoopingCall::with_handle(&clock, |looping, _| {
         looping.stop()?;
         Err::<(), Failure>(Oops("no").into())
     });
@@ -598,7 +615,7 @@ fn a_reactor_that_stops_ends_the_loop_which_may_run_in_the_next_run() {
     let looping = LoopingCall::new(&reactor, || Ok(()));
     let mut left = 3;
     let stop = reactor.clone();
-    let stopping = LoopingCall::with_handle(&reactor, move |looping| {
+    let stopping = LoopingCall::with_handle(&reactor, move |looping, _| {
         left -= 1;
         if left == 0 {
             left = 3;
@@ -622,7 +639,7 @@ fn a_reactor_that_stops_ends_the_loop_which_may_run_in_the_next_run() {
 fn a_function_may_do_anything_to_its_own_loop() {
     let clock = Clock::new();
     let mut calls = 0;
-    let looping = LoopingCall::with_handle(&clock, move |looping| {
+    let looping = LoopingCall::with_handle(&clock, move |looping, _| {
         calls += 1;
         assert_eq!(
             looping.start(ms(1)).unwrap_err(),

@@ -82,37 +82,7 @@ impl LoopingCall {
         clock: &impl ReactorTime,
         mut function: impl FnMut() -> R + 'static,
     ) -> Self {
-        Self::with(clock, move |_, _| maybe_deferred(&mut function))
-    }
-
-    /// Like [`new`](Self::new), for a function that stops, resets or looks at its own loop.
-    ///
-    /// A handle that the function had captured would keep the loop in memory for ever.
-    ///
-    /// ```
-    /// # use std::time::Duration;
-    /// # use deferred_reactor::{Clock, LoopingCall};
-    /// let clock = Clock::new();
-    /// let mut left = 3;
-    /// let countdown = LoopingCall::with_handle(&clock, move |looping| {
-    ///     left -= 1;
-    ///     if left == 0 {
-    ///         looping.stop()?;
-    ///     }
-    ///     Ok(())
-    /// });
-    /// let ended = countdown.start(Duration::from_secs(1))?;
-    /// clock.pump([Duration::from_secs(1); 2]);
-    /// assert!(ended.is_fired());
-    /// # Ok::<(), deferred_reactor::Failure>(())
-    /// ```
-    pub fn with_handle<R: Outcome<Value = ()>>(
-        clock: &impl ReactorTime,
-        mut function: impl FnMut(&LoopingCall) -> R + 'static,
-    ) -> Self {
-        Self::with(clock, move |looping, _| {
-            maybe_deferred(|| function(looping))
-        })
+        Self::with_handle(clock, move |_, _| function())
     }
 
     /// Like [`new`](Self::new), for a function that wants to know how many points of the grid have
@@ -135,16 +105,38 @@ impl LoopingCall {
         clock: &impl ReactorTime,
         mut function: impl FnMut(u64) -> R + 'static,
     ) -> Self {
-        Self::with(clock, move |_, count| maybe_deferred(|| function(count)))
+        Self::with_handle(clock, move |_, count| function(count))
     }
 
-    fn with(
+    /// Like [`with_count`](Self::with_count), for a function that stops, resets or looks at its own
+    /// loop. A handle that it had captured would keep the loop in memory for ever.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use deferred_reactor::{Clock, LoopingCall};
+    /// let clock = Clock::new();
+    /// let mut left = 3;
+    /// let countdown = LoopingCall::with_handle(&clock, move |looping, _count| {
+    ///     left -= 1;
+    ///     if left == 0 {
+    ///         looping.stop()?;
+    ///     }
+    ///     Ok(())
+    /// });
+    /// let ended = countdown.start(Duration::from_secs(1))?;
+    /// clock.pump([Duration::from_secs(1); 2]);
+    /// assert!(ended.is_fired());
+    /// # Ok::<(), deferred_reactor::Failure>(())
+    /// ```
+    pub fn with_handle<R: Outcome<Value = ()>>(
         clock: &impl ReactorTime,
-        function: impl FnMut(&LoopingCall, u64) -> Deferred<()> + 'static,
+        mut function: impl FnMut(&LoopingCall, u64) -> R + 'static,
     ) -> Self {
         Self(Rc::new(Inner {
             clock: clock.time_source().downgrade(),
-            function: Cell::new(Some(Box::new(function))),
+            function: Cell::new(Some(Box::new(move |looping, count| {
+                maybe_deferred(|| function(looping, count))
+            }))),
             state: Cell::new(State::Idle),
             grid: Cell::new(None),
             resolver: Cell::new(None),
