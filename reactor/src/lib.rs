@@ -4,7 +4,8 @@
 //!   recover, or return another Deferred to wait for ([`deferred`]).
 //! - A [`Reactor`] is a loop that runs callbacks: when their time has come ([`time`]), when something
 //!   happens on a connection ([`net`]), and when another thread asks ([`threads`]).
-//! - A [`Clock`] stands in for the reactor in tests, and moves only when told to.
+//! - A [`Clock`] stands in for the reactor in tests, and moves only when told to. A
+//!   [`MemoryReactor`](testing::MemoryReactor) also has connections, without sockets ([`testing`]).
 //!
 //! ```
 //! use std::time::Duration;
@@ -40,6 +41,7 @@ mod react;
 mod reactor;
 #[cfg(unix)]
 mod signals;
+pub mod testing;
 pub mod threads;
 pub mod time;
 mod triggers;

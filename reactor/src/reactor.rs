@@ -24,7 +24,8 @@ use mio::{Events, Poll, Registry, Token, Waker};
 use slab::Slab;
 
 use crate::deferred::{Deferred, Failure, Outcome, block};
-use crate::net::{CannotListenError, Factory, Port, Spares};
+use crate::net::{CannotListenError, Factory, Port, Spares, Transport};
+use crate::testing::Network;
 use crate::threads::{Door, Pool, RemoteReactor, Waiting};
 use crate::time::{DelayedCall, ReactorTime, TimeSource};
 use crate::triggers::{Phase, SystemEvent, TriggerId, Triggers, UnknownTriggerError};
@@ -63,9 +64,11 @@ pub struct Reactor(Rc<Core>);
 /// What the reactor and the things it drives share.
 pub(crate) struct Core {
     time: TimeSource,
-    /// Borrowed only while asleep.
-    poll: RefCell<Poll>,
-    registry: Registry,
+    /// Borrowed only while asleep. `None` where there is a network in its place.
+    poll: Option<RefCell<Poll>>,
+    registry: Option<Registry>,
+    /// What a reactor in memory has for a system.
+    network: Option<Rc<Network>>,
     /// Taken out while its events are handled.
     events: Cell<Option<Events>>,
     slots: RefCell<Slab<Slot>>,
@@ -89,6 +92,13 @@ pub(crate) struct Core {
     exit_signal: Cell<Option<i32>>,
     #[cfg(unix)]
     signals: RefCell<Option<Signals>>,
+}
+
+/// What a reactor outside of tests stands on.
+struct System {
+    poll: Poll,
+    registry: Registry,
+    waker: Waker,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -149,6 +159,11 @@ pub(crate) trait Descriptor {
 
     /// The reactor stops.
     fn shut_down(self: Rc<Self>, core: &Rc<Core>);
+
+    /// What a protocol says to it, if it has one.
+    fn transport(self: Rc<Self>) -> Option<Transport> {
+        None
+    }
 }
 
 const WAKER: Token = Token(usize::MAX);
@@ -176,11 +191,37 @@ impl Reactor {
         let poll = Poll::new()?;
         let registry = poll.registry().try_clone()?;
         let waker = Waker::new(&registry, WAKER)?;
-        Ok(Self(Rc::new(Core {
-            time: TimeSource::system(),
-            poll: RefCell::new(poll),
+        let system = System {
+            poll,
             registry,
-            events: Cell::new(Some(Events::with_capacity(EVENTS_PER_TURN))),
+            waker,
+        };
+        Ok(Self::with(TimeSource::system(), Some(system), None))
+    }
+
+    /// A reactor that stands on nothing: see [`MemoryReactor`](crate::testing::MemoryReactor).
+    pub(crate) fn in_memory(time: TimeSource, network: Rc<Network>) -> Self {
+        Self::with(time, None, Some(network))
+    }
+
+    fn with(time: TimeSource, system: Option<System>, network: Option<Rc<Network>>) -> Self {
+        let events = system
+            .is_some()
+            .then(|| Events::with_capacity(EVENTS_PER_TURN));
+        let (poll, registry, waker) = match system {
+            Some(system) => (
+                Some(RefCell::new(system.poll)),
+                Some(system.registry),
+                Some(system.waker),
+            ),
+            None => (None, None, None),
+        };
+        Self(Rc::new(Core {
+            time,
+            poll,
+            registry,
+            network,
+            events: Cell::new(events),
             slots: RefCell::new(Slab::new()),
             next_generation: Cell::new(0),
             attention: RefCell::new(Vec::new()),
@@ -197,7 +238,7 @@ impl Reactor {
             exit_signal: Cell::new(None),
             #[cfg(unix)]
             signals: RefCell::new(None),
-        })))
+        }))
     }
 
     /// Runs until [`stop`](Self::stop) is called, or SIGINT or SIGTERM comes.
@@ -207,13 +248,16 @@ impl Reactor {
     /// be run again, as a fresh one would.
     ///
     /// Signal handlers are installed here and not before; [`run_without_signals`] installs none.
+    /// A reactor [in memory](Self::is_in_memory) does not wait: it moves its clock to the next
+    /// delayed call instead.
     ///
     /// [`run_without_signals`]: Self::run_without_signals
     ///
     /// # Errors
     ///
     /// [`ReactorAlreadyRunningError`] when called from inside itself; an `io::Error` when the
-    /// selector fails.
+    /// selector fails; [`NothingLeftError`](crate::testing::NothingLeftError) for a reactor in memory
+    /// that would wait for ever.
     pub fn run(&self) -> Result<(), Failure> {
         self.run_until_stopped(true)
     }
@@ -300,6 +344,12 @@ impl Reactor {
     /// Whether it runs: from the *during* phase of startup until that of shutdown.
     pub fn is_running(&self) -> bool {
         self.0.is_running.get()
+    }
+
+    /// Whether it stands on no system, but on a [`MemoryReactor`](crate::testing::MemoryReactor). For
+    /// code that would start a thread of its own otherwise, and should not in a test.
+    pub fn is_in_memory(&self) -> bool {
+        self.0.network.is_some()
     }
 
     /// The signal that ended the last [`run`](Self::run), if it was one.
@@ -462,12 +512,15 @@ impl Reactor {
     /// From startup to the end of shutdown.
     fn live(&self, with_signals: bool) -> Result<(), Failure> {
         let core = &self.0;
+        let _inside = core.network.as_ref().map(|network| network.enter());
         if with_signals {
             core.install_signals()?;
         }
         self.start_up();
-        while !self.wind_up() {
-            self.turn()?;
+        while self.step()? {
+            if let Some(network) = &core.network {
+                network.pass_idle_time(core)?;
+            }
         }
         Ok(())
     }
@@ -482,7 +535,9 @@ impl Reactor {
             {
                 core.state.set(LifeState::Running);
                 core.is_running.set(true);
-                core.pool.start();
+                if core.network.is_none() {
+                    core.pool.start();
+                }
             }
         }));
     }
@@ -498,6 +553,41 @@ impl Reactor {
             return true;
         }
         false
+    }
+
+    /// A turn, or what comes between turns. `false` once it has shut down.
+    fn step(&self) -> io::Result<bool> {
+        if self.wind_up() {
+            return Ok(false);
+        }
+        self.turn()?;
+        Ok(true)
+    }
+
+    /// Begins to run in memory, where turns are made by [`turn_in_memory`](Self::turn_in_memory).
+    pub(crate) fn start_in_memory(&self) -> Result<(), ReactorAlreadyRunningError> {
+        if !self.is_idle() {
+            return Err(ReactorAlreadyRunningError);
+        }
+        self.0.state.set(LifeState::Starting);
+        self.0.exit_signal.set(None);
+        self.start_up();
+        Ok(())
+    }
+
+    /// Makes one turn, if it runs, and is not called from inside one. Whether there is more to do at
+    /// this moment.
+    pub(crate) fn turn_in_memory(&self) -> bool {
+        if self.is_idle() || self.0.is_turning.replace(true) {
+            return false;
+        }
+        // Without a system, nothing in it fails.
+        let goes_on = matches!(self.step(), Ok(true));
+        if !goes_on {
+            self.end_run();
+        }
+        self.0.is_turning.set(false);
+        goes_on && self.0.has_work()
     }
 
     fn begin_shutdown(&self) {
@@ -521,6 +611,8 @@ impl Reactor {
         let core = &self.0;
         core.is_running.set(false);
         core.close_all();
+        // Without threads, what they were given is done here.
+        while core.network.is_some() && core.pool.work_here() {}
         core.pool.stop();
         // What the last jobs handed back still fires.
         self.make_thread_calls();
@@ -554,14 +646,20 @@ impl Reactor {
         self.0.attend();
     }
 
-    /// Sleeps until something happens, for `limit` at most, and handles the events.
+    /// Sleeps until something happens, for `limit` at most, and handles the events. In memory it
+    /// does not wait.
     fn sleep(&self, limit: Option<Duration>) -> io::Result<()> {
         let core = &self.0;
-        let Some(mut events) = core.events.take() else {
+        if let Some(network) = &core.network {
+            core.pool.work_here();
+            network.deliver(core);
+            return Ok(());
+        }
+        let (Some(poll), Some(mut events)) = (&core.poll, core.events.take()) else {
             return Ok(()); // a turn inside a turn, which nothing asks for
         };
         let timeout = core.time_to_sleep().into_iter().chain(limit).min();
-        let polled = core.poll.borrow_mut().poll(&mut events, timeout);
+        let polled = poll.borrow_mut().poll(&mut events, timeout);
         let outcome = match polled {
             Ok(()) => {
                 core.time.begin_turn();
@@ -584,7 +682,7 @@ impl Reactor {
         }
         // A call that schedules another is given a later moment than this.
         let now = time.begin_turn();
-        while guard("a delayed call", || time.run_next_due(now)) != Some(false) {}
+        while guard("a delayed call", || time.run_next_of_turn(now)) != Some(false) {}
     }
 
     fn make_thread_calls(&self) {
@@ -672,35 +770,63 @@ impl Core {
         self.attention.borrow_mut().push(descriptor);
     }
 
+    /// The network of a reactor in memory.
+    pub(crate) fn network(&self) -> Option<&Rc<Network>> {
+        self.network.as_ref()
+    }
+
+    /// Whether there is something to do that nothing needs to happen for. Of a reactor in memory.
+    pub(crate) fn has_work(&self) -> bool {
+        matches!(self.state.get(), LifeState::Stopping | LifeState::Closing)
+            || !self.attention.borrow().is_empty()
+            || self.door.has_calls()
+            || self.pool.has_queued()
+            || self
+                .network
+                .as_ref()
+                .is_some_and(|network| network.has_work())
+            || self
+                .time
+                .next_deadline()
+                .is_some_and(|deadline| deadline <= self.time.now())
+    }
+
     /// Watches a socket, whose descriptor [`occupy`](Self::occupy)s the slot next.
     pub(crate) fn register(
         &self,
         socket: &mut impl Source,
         interest: Interest,
     ) -> io::Result<SlotId> {
+        let Some(registry) = &self.registry else {
+            return Err(io::Error::new(
+                io::ErrorKind::Unsupported,
+                "a reactor in memory has no sockets",
+            ));
+        };
+        let id = self.add_slot();
+        let interest = match interest {
+            Interest::Read => mio::Interest::READABLE,
+            Interest::Both => mio::Interest::READABLE | mio::Interest::WRITABLE,
+        };
+        if let Err(error) = registry.register(socket, id.token(), interest) {
+            self.release(id);
+            return Err(error);
+        }
+        Ok(id)
+    }
+
+    /// A slot for something that is told of events by other means than the selector.
+    pub(crate) fn add_slot(&self) -> SlotId {
         let generation = self.next_generation.get();
+        self.next_generation.set(generation.wrapping_add(1));
         let index = self.slots.borrow_mut().insert(Slot {
             generation,
             descriptor: None,
         });
         // There are fewer descriptors than that.
-        let id = SlotId {
+        SlotId {
             index: u32::try_from(index).unwrap_or(u32::MAX),
             generation,
-        };
-        let interest = match interest {
-            Interest::Read => mio::Interest::READABLE,
-            Interest::Both => mio::Interest::READABLE | mio::Interest::WRITABLE,
-        };
-        match self.registry.register(socket, id.token(), interest) {
-            Ok(()) => {
-                self.next_generation.set(generation.wrapping_add(1));
-                Ok(id)
-            }
-            Err(error) => {
-                self.slots.borrow_mut().remove(index);
-                Err(error)
-            }
         }
     }
 
@@ -729,6 +855,11 @@ impl Core {
         (slot.generation & generation_mask() == id.generation)
             .then(|| slot.descriptor.clone())
             .flatten()
+    }
+
+    /// Who has this slot, unless it was given to another since.
+    pub(crate) fn descriptor(&self, id: SlotId) -> Option<Rc<dyn Descriptor>> {
+        self.find(id.token())
     }
 
     pub(crate) fn factory_opens(&self, factory: &dyn Factory) {
@@ -813,17 +944,19 @@ impl Core {
 
     #[cfg(unix)]
     fn install_signals(&self) -> io::Result<()> {
+        let Some(registry) = &self.registry else {
+            return Ok(());
+        };
         let mut signals = Signals::install()?;
-        self.registry
-            .register(&mut signals.socket, SIGNAL, mio::Interest::READABLE)?;
+        registry.register(&mut signals.socket, SIGNAL, mio::Interest::READABLE)?;
         self.signals.replace(Some(signals));
         Ok(())
     }
 
     #[cfg(unix)]
     fn remove_signals(&self) {
-        if let Some(mut signals) = self.signals.take() {
-            let _ = self.registry.deregister(&mut signals.socket);
+        if let (Some(mut signals), Some(registry)) = (self.signals.take(), &self.registry) {
+            let _ = registry.deregister(&mut signals.socket);
         }
     }
 

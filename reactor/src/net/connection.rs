@@ -57,8 +57,8 @@ pub(crate) struct Connection {
     slot: SlotId,
     /// `None` once closed.
     stream: RefCell<Option<Stream>>,
-    /// `None` once lost.
-    protocol: RefCell<Option<Box<dyn Protocol>>>,
+    /// `None` once lost, and while it is being called.
+    protocol: Cell<Option<Box<dyn Protocol>>>,
     /// `None` while there is nothing to send.
     output: RefCell<Option<Box<Output>>>,
     peer: Address,
@@ -107,7 +107,7 @@ impl Connection {
             core: Rc::downgrade(core),
             slot,
             stream: RefCell::new(Some(stream)),
-            protocol: RefCell::new(Some(protocol)),
+            protocol: Cell::new(Some(protocol)),
             output: RefCell::new(None),
             peer,
             flags: Flags::default(),
@@ -122,20 +122,30 @@ impl Connection {
         self.flush(core);
     }
 
+    /// Like [`start`](Self::start), for a stream in memory that was not watched before.
+    pub(crate) fn start_watched(self: &Rc<Self>, core: &Rc<Core>) {
+        if let Some(Stream::Memory(stream)) = &*self.stream.borrow() {
+            stream.watch_at(self.slot);
+        }
+        self.start(core);
+    }
+
+    pub(crate) fn transport_of(self: &Rc<Self>) -> Transport {
+        Transport(Rc::downgrade(self))
+    }
+
     /// Calls the protocol. `false` if the connection is lost now.
     fn tell(
         self: &Rc<Self>,
         core: &Rc<Core>,
         call: impl FnOnce(&mut dyn Protocol, &Transport) -> Result<(), Failure>,
     ) -> bool {
-        let outcome = {
-            let mut protocol = self.protocol.borrow_mut();
-            let Some(protocol) = protocol.as_deref_mut() else {
-                return false;
-            };
-            let transport = Transport(Rc::downgrade(self));
-            catch_unwind(AssertUnwindSafe(|| call(protocol, &transport)))
+        let Some(mut protocol) = self.protocol.take() else {
+            return false;
         };
+        let transport = self.transport_of();
+        let outcome = catch_unwind(AssertUnwindSafe(|| call(&mut *protocol, &transport)));
+        self.protocol.set(Some(protocol));
         let outcome = match outcome {
             Ok(Ok(())) => None,
             // With the line of the error; where a panic was, its own message has told.
@@ -368,6 +378,10 @@ impl Descriptor for Connection {
         if self.has_work() {
             self.want_attention(core);
         }
+    }
+
+    fn transport(self: Rc<Self>) -> Option<Transport> {
+        Some(self.transport_of())
     }
 
     fn shut_down(self: Rc<Self>, core: &Rc<Core>) {

@@ -20,9 +20,10 @@ mod protocol;
 mod stream;
 
 pub use address::Address;
-pub(crate) use connection::Spares;
 pub use connection::Transport;
+pub(crate) use connection::{Connection, Spares};
 pub use errors::{CannotListenError, ConnectionAborted, ConnectionDone, ConnectionLost};
 pub use port::Port;
 pub(crate) use port::listen_tcp;
 pub use protocol::{Factory, Protocol, for_protocol};
+pub(crate) use stream::Stream;

@@ -15,6 +15,7 @@ use super::stream::Stream;
 use super::{Address, Factory};
 use crate::deferred::{Deferred, Failure};
 use crate::reactor::{Core, Descriptor, Interest, Readiness, SlotId};
+use crate::testing::MemoryListener;
 
 /// Connections accepted before the others have their turn.
 const ACCEPTS_PER_TURN: usize = 64;
@@ -27,10 +28,38 @@ pub(crate) struct Listener {
     slot: SlotId,
     address: Address,
     /// `None` once closed.
-    socket: RefCell<Option<TcpListener>>,
+    socket: RefCell<Option<Socket>>,
     /// There was no room for another connection; a delayed call will try again.
     is_resting: Cell<bool>,
     factory: Rc<dyn Factory>,
+}
+
+/// What accepts.
+enum Socket {
+    Tcp(TcpListener),
+    Memory(MemoryListener),
+}
+
+impl Socket {
+    fn accept(&self) -> io::Result<(Stream, Address)> {
+        match self {
+            Self::Tcp(socket) => {
+                let (stream, peer) = socket.accept()?;
+                Ok((Stream::Tcp(stream), Address::Tcp(peer)))
+            }
+            Self::Memory(socket) => {
+                let (stream, peer) = socket.accept()?;
+                Ok((Stream::Memory(stream), peer))
+            }
+        }
+    }
+
+    fn watch(&mut self, core: &Core) -> io::Result<SlotId> {
+        match self {
+            Self::Tcp(socket) => core.register(socket, Interest::Read),
+            Self::Memory(socket) => Ok(socket.watch(core)),
+        }
+    }
 }
 
 /// Opens a port on the first of the addresses that can be bound.
@@ -39,8 +68,8 @@ pub(crate) fn listen_tcp(
     address: &impl ToSocketAddrs,
     factory: Rc<dyn Factory>,
 ) -> io::Result<Port> {
-    let (mut socket, address) = bind(address)?;
-    let slot = core.register(&mut socket, Interest::Read)?;
+    let (mut socket, address) = bind(core, address)?;
+    let slot = socket.watch(core)?;
     let listener = Rc::new(Listener {
         slot,
         address,
@@ -57,14 +86,17 @@ pub(crate) fn listen_tcp(
     })
 }
 
-fn bind(address: &impl ToSocketAddrs) -> io::Result<(TcpListener, Address)> {
+fn bind(core: &Core, address: &impl ToSocketAddrs) -> io::Result<(Socket, Address)> {
     let mut last = None;
     for address in address.to_socket_addrs()? {
-        match TcpListener::bind(address) {
-            Ok(socket) => {
-                let bound = Address::Tcp(socket.local_addr()?);
-                return Ok((socket, bound));
-            }
+        let bound = match core.network() {
+            None => TcpListener::bind(address)
+                .and_then(|socket| Ok((socket.local_addr()?, Socket::Tcp(socket)))),
+            Some(network) => MemoryListener::bind(network, address)
+                .map(|socket| (socket.address(), Socket::Memory(socket))),
+        };
+        match bound {
+            Ok((bound, socket)) => return Ok((socket, Address::Tcp(bound))),
             Err(error) => last = Some(error),
         }
     }
@@ -82,9 +114,7 @@ impl Listener {
                 None => return Ok(false),
             };
             match accepted {
-                Ok((stream, peer)) => {
-                    self.welcome(core, Stream::Tcp(stream), Address::Tcp(peer));
-                }
+                Ok((stream, peer)) => self.welcome(core, stream, peer),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(false),
                 // Of this one connection, which its peer has given up.
                 Err(error)
@@ -111,7 +141,7 @@ impl Listener {
                 return;
             }
         };
-        match core.register(&mut stream, Interest::Both) {
+        match stream.watch(core) {
             Ok(slot) => {
                 let connection = Connection::new(core, slot, stream, peer, protocol);
                 core.occupy(slot, connection.clone());

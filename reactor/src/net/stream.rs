@@ -9,17 +9,30 @@ use mio::net::TcpStream;
 use mio::{Interest, Registry, Token};
 
 use super::Address;
+use crate::reactor::{self, Core, SlotId};
+use crate::testing::MemoryStream;
 
 /// The socket of a connection, of whichever kind.
 #[derive(Debug)]
 pub(crate) enum Stream {
     Tcp(TcpStream),
+    Memory(MemoryStream),
 }
 
 impl Stream {
+    /// Has the reactor tell what happens on it, whose descriptor
+    /// [`occupy`](Core::occupy)s the slot next.
+    pub(crate) fn watch(&mut self, core: &Core) -> io::Result<SlotId> {
+        match self {
+            Self::Memory(stream) => Ok(stream.watch(core)),
+            _ => core.register(self, reactor::Interest::Both),
+        }
+    }
+
     pub(crate) fn shutdown(&self, side: Shutdown) -> io::Result<()> {
         match self {
             Self::Tcp(stream) => stream.shutdown(side),
+            Self::Memory(stream) => stream.shutdown(side),
         }
     }
 
@@ -27,6 +40,7 @@ impl Stream {
     pub(crate) fn take_error(&self) -> io::Result<Option<io::Error>> {
         match self {
             Self::Tcp(stream) => stream.take_error(),
+            Self::Memory(stream) => Ok(stream.error()),
         }
     }
 
@@ -38,6 +52,7 @@ impl Stream {
                 // It fails on a connection that is gone already.
                 let _ = socket2::SockRef::from(stream).set_linger(Some(Duration::ZERO));
             }
+            Self::Memory(stream) => stream.reset_on_close(),
         }
     }
 
@@ -47,18 +62,21 @@ impl Stream {
                 // It fails only on a connection that is gone.
                 let _ = stream.set_nodelay(on);
             }
+            Self::Memory(_) => {}
         }
     }
 
     pub(crate) fn local_address(&self) -> Option<Address> {
         match self {
             Self::Tcp(stream) => Some(Address::Tcp(stream.local_addr().ok()?)),
+            Self::Memory(stream) => Some(stream.local_address()),
         }
     }
 
     fn source(&mut self) -> &mut dyn Source {
         match self {
             Self::Tcp(stream) => stream,
+            Self::Memory(stream) => stream,
         }
     }
 }
@@ -68,6 +86,7 @@ impl Read for &Stream {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         match self {
             Stream::Tcp(stream) => (&*stream).read(buffer),
+            Stream::Memory(stream) => stream.read(buffer),
         }
     }
 }
@@ -77,6 +96,7 @@ impl Write for &Stream {
     fn write(&mut self, data: &[u8]) -> io::Result<usize> {
         match self {
             Stream::Tcp(stream) => (&*stream).write(data),
+            Stream::Memory(stream) => stream.write(data),
         }
     }
 
@@ -84,6 +104,7 @@ impl Write for &Stream {
     fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
         match self {
             Stream::Tcp(stream) => (&*stream).write_vectored(slices),
+            Stream::Memory(stream) => stream.write_vectored(slices),
         }
     }
 

@@ -115,6 +115,23 @@ impl Pool {
         }
     }
 
+    /// Does what is queued by now in the thread that calls this. For a pool that was not started.
+    /// `false` if there was nothing.
+    pub(crate) fn work_here(&self) -> bool {
+        let queued = self.inbox.len();
+        for order in self.inbox.try_iter().take(queued) {
+            if let Order::Do(job) = order {
+                do_job(job, &self.unfinished);
+            }
+        }
+        queued > 0
+    }
+
+    /// Whether there is something for [`work_here`](Self::work_here).
+    pub(crate) fn has_queued(&self) -> bool {
+        !self.inbox.is_empty()
+    }
+
     /// Starts threads until there is one for each job, or as many as there may be.
     fn hire(&self) {
         if !self.is_running.get() {
@@ -160,17 +177,19 @@ fn work(inbox: &Receiver<Order>, unfinished: &AtomicUsize, staff: &Mutex<Staff>)
         }
         drop(staff);
         match inbox.recv() {
-            Ok(Order::Do(job)) => {
-                if let Err(payload) = catch_unwind(AssertUnwindSafe(job)) {
-                    let failure = Failure::from_panic(payload);
-                    log::error!(target: "reactor", "a job in a worker thread {failure}");
-                }
-                unfinished.fetch_sub(1, Ordering::AcqRel);
-            }
+            Ok(Order::Do(job)) => do_job(job, unfinished),
             Ok(Order::Look) => {}
             Ok(Order::Leave) | Err(_) => return,
         }
     }
+}
+
+fn do_job(job: Job, unfinished: &AtomicUsize) {
+    if let Err(payload) = catch_unwind(AssertUnwindSafe(job)) {
+        let failure = Failure::from_panic(payload);
+        log::error!(target: "reactor", "a job in a worker thread {failure}");
+    }
+    unfinished.fetch_sub(1, Ordering::AcqRel);
 }
 
 /// Deferreds that wait for a worker, and what fires them.

@@ -33,7 +33,8 @@ pub struct RemoteReactor {
 
 /// Wakes the loop, once for any number of calls.
 struct Bell {
-    waker: mio::Waker,
+    /// `None` for a loop that does not sleep.
+    waker: Option<mio::Waker>,
     has_rung: AtomicBool,
 }
 
@@ -55,7 +56,7 @@ impl RemoteReactor {
             .map_err(|_| ReactorGoneError)?;
         if !self.bell.has_rung.swap(true, Ordering::AcqRel) {
             // It fails only if the system is out of memory for a counter it has already.
-            if let Err(error) = self.bell.waker.wake() {
+            if let Some(Err(error)) = self.bell.waker.as_ref().map(mio::Waker::wake) {
                 log::error!(target: "reactor", "cannot wake the reactor: {error}");
             }
         }
@@ -78,7 +79,7 @@ pub(crate) struct Door {
 }
 
 impl Door {
-    pub(crate) fn new(waker: mio::Waker) -> Self {
+    pub(crate) fn new(waker: Option<mio::Waker>) -> Self {
         let (sender, calls) = crossbeam_channel::unbounded();
         let bell = Arc::new(Bell {
             waker,
@@ -97,6 +98,11 @@ impl Door {
 
     pub(crate) fn remote(&self) -> RemoteReactor {
         self.remote.clone()
+    }
+
+    /// Whether somebody has called, and it was not seen to.
+    pub(crate) fn has_calls(&self) -> bool {
+        self.remote.bell.has_rung.load(Ordering::Acquire)
     }
 
     /// Begins a turn: the calls that have come up to now can be taken.

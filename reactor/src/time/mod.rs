@@ -7,6 +7,7 @@
 mod clock;
 mod later;
 mod looping;
+mod present;
 mod source;
 mod timers;
 
@@ -15,6 +16,7 @@ use std::time::{Duration, Instant};
 pub use clock::Clock;
 pub use later::{defer_later, sleep};
 pub use looping::{LoopingCall, LoopingCallError};
+pub use present::{now, system_time};
 pub use source::{DelayedCall, DelayedCallError, TimeSource};
 pub use timers::{TimerId, Timers};
 

@@ -7,6 +7,7 @@ use std::fmt;
 use std::rc::{Rc, Weak};
 use std::time::{Duration, Instant};
 
+use super::present;
 use super::timers::{TimerId, Timers};
 
 /// Tells the time, and keeps the calls that wait for theirs.
@@ -24,7 +25,17 @@ struct Inner {
 enum Now {
     /// The system's clock, and when the turn at hand began.
     System(Cell<Instant>),
-    Virtual(Cell<Instant>),
+    Virtual(Virtual),
+}
+
+struct Virtual {
+    start: Instant,
+    now: Cell<Instant>,
+    /// How many calls had ever been added when the turn at hand began: the others wait for the
+    /// next one, which is not any later.
+    calls: Cell<u64>,
+    /// Whether it is the present of the whole thread.
+    is_present: Cell<bool>,
 }
 
 /// One delayed call, in a single allocation.
@@ -65,7 +76,12 @@ impl TimeSource {
 
     /// A clock that stands still until it is moved.
     pub(crate) fn frozen_at(start: Instant) -> Self {
-        Self::with(Now::Virtual(Cell::new(start)))
+        Self::with(Now::Virtual(Virtual {
+            start,
+            now: Cell::new(start),
+            calls: Cell::new(0),
+            is_present: Cell::new(false),
+        }))
     }
 
     fn with(now: Now) -> Self {
@@ -83,22 +99,38 @@ impl TimeSource {
     pub(crate) fn turn_time(&self) -> Instant {
         match &self.0.now {
             Now::System(turn) => turn.get(),
-            Now::Virtual(now) => now.get(),
+            Now::Virtual(clock) => clock.now.get(),
         }
     }
 
     /// Reads the clock for the turn that begins.
     pub(crate) fn begin_turn(&self) -> Instant {
         let now = self.now();
-        if let Now::System(turn) = &self.0.now {
-            turn.set(now);
+        match &self.0.now {
+            Now::System(turn) => turn.set(now),
+            Now::Virtual(clock) => clock.calls.set(self.0.timers.borrow().added()),
         }
         now
     }
 
     pub(crate) fn set_now(&self, moment: Instant) {
-        if let Now::Virtual(now) = &self.0.now {
-            now.set(moment);
+        if let Now::Virtual(clock) = &self.0.now {
+            clock.now.set(moment);
+            if clock.is_present.get() {
+                present::set(clock.start, moment);
+            }
+        }
+    }
+
+    /// Whether this is what everybody on the thread takes for the present.
+    pub(crate) fn set_present(&self, is_present: bool) {
+        if let Now::Virtual(clock) = &self.0.now
+            && clock.is_present.replace(is_present) != is_present
+        {
+            match is_present {
+                true => present::set(clock.start, clock.now.get()),
+                false => present::end(),
+            }
         }
     }
 
@@ -136,7 +168,11 @@ impl TimeSource {
 
     /// Runs the earliest call that is due at `now`. `false` if there is none.
     pub(crate) fn run_next_due(&self, now: Instant) -> bool {
-        let due = self.0.timers.borrow_mut().pop_due(now);
+        self.run_next_among(now, u64::MAX)
+    }
+
+    fn run_next_among(&self, now: Instant, calls: u64) -> bool {
+        let due = self.0.timers.borrow_mut().pop_due_among(now, calls);
         match due {
             Some(timed) => {
                 timed.status.set(Status::Called);
@@ -145,6 +181,16 @@ impl TimeSource {
             }
             None => false,
         }
+    }
+
+    /// Like [`run_next_due`](Self::run_next_due), of the calls that were there when the turn began.
+    pub(crate) fn run_next_of_turn(&self, now: Instant) -> bool {
+        let calls = match &self.0.now {
+            // The system's clock goes on by itself.
+            Now::System(_) => u64::MAX,
+            Now::Virtual(clock) => clock.calls.get(),
+        };
+        self.run_next_among(now, calls)
     }
 
     /// Drops all calls that are waiting.
@@ -176,7 +222,7 @@ impl Inner {
     fn now(&self) -> Instant {
         match &self.now {
             Now::System(_) => Instant::now(),
-            Now::Virtual(now) => now.get(),
+            Now::Virtual(clock) => clock.now.get(),
         }
     }
 }

@@ -122,16 +122,30 @@ impl<T> Timers<T> {
 
     /// Removes and returns the earliest call due at `now`.
     pub fn pop_due(&mut self, now: Instant) -> Option<T> {
+        self.pop_due_among(now, u64::MAX)
+    }
+
+    /// The earliest call due at `now`, if that is one of the first `calls` that were ever added.
+    #[inline]
+    pub(crate) fn pop_due_among(&mut self, now: Instant, calls: u64) -> Option<T> {
         loop {
             let Reverse(entry) = *self.heap.peek()?;
             if entry.at > now {
                 return None;
             }
             if self.settle(entry) {
+                if entry.age >= calls {
+                    return None;
+                }
                 self.heap.pop();
                 return Some(self.calls.remove(entry.slot).call);
             }
         }
+    }
+
+    /// How many calls were ever added.
+    pub(crate) fn added(&self) -> u64 {
+        self.next_age
     }
 
     /// When the next call is due, or somewhat earlier: never later.

@@ -1,0 +1,392 @@
+//! Tests without sockets, sleeps and threads.
+//!
+//! A [`MemoryReactor`] is a [`Reactor`] that stands on nothing: its time is a [`Clock`], its
+//! connections are queues of bytes, and what it is given for threads it does itself. It makes its
+//! turns when the test says so, and a test that does the same has the same happen. Everything else
+//! is the code that runs in the program: factories listen on it, protocols are told what happens by
+//! the same transports, and whatever takes a reactor takes it.
+//!
+//! ```
+//! use std::time::Duration;
+//! use deferred_reactor::{DelayedCall, Failure, Reactor};
+//! use deferred_reactor::net::{Protocol, Transport, for_protocol};
+//! use deferred_reactor::testing::MemoryReactor;
+//!
+//! /// Answers each line with its length, and hangs up on those who say nothing for a minute.
+//! struct Lengths { reactor: Reactor, line: Vec<u8>, patience: Option<DelayedCall> }
+//!
+//! impl Protocol for Lengths {
+//!     fn connection_made(&mut self, transport: &Transport) -> Result<(), Failure> {
+//!         let impatient = transport.clone();
+//!         let minute = Duration::from_secs(60);
+//!         self.patience = Some(self.reactor.call_later(minute, move || impatient.lose_connection()));
+//!         Ok(())
+//!     }
+//!
+//!     fn data_received(&mut self, transport: &Transport, data: &[u8]) -> Result<(), Failure> {
+//!         if let Some(patience) = &self.patience {
+//!             patience.reset(Duration::from_secs(60))?;
+//!         }
+//!         self.line.extend_from_slice(data);
+//!         while let Some(end) = self.line.iter().position(|byte| *byte == b'\n') {
+//!             transport.write(format!("{end}\n").as_bytes());
+//!             self.line.drain(..=end);
+//!         }
+//!         Ok(())
+//!     }
+//! }
+//!
+//! // In the test:
+//! let memory = MemoryReactor::new();
+//! let reactor = memory.reactor().clone();
+//! memory.listen_tcp("127.0.0.1:7000", for_protocol(move || {
+//!     Lengths { reactor: reactor.clone(), line: Vec::new(), patience: None }
+//! }))?;
+//!
+//! let client = memory.connect_tcp("127.0.0.1:7000")?;
+//! assert_eq!(client.exchange("four\nse"), b"4\n");
+//! assert_eq!(client.exchange("ven\n\n"), b"5\n0\n");
+//!
+//! memory.advance(Duration::from_secs(59));
+//! assert!(!client.is_closed());
+//! memory.advance(Duration::from_secs(1));
+//! assert!(client.is_closed());
+//! # Ok::<(), Failure>(())
+//! ```
+//!
+//! What a test does at one end, the protocol sees at the other:
+//!
+//! | the test                                              | the protocol                          |
+//! |-------------------------------------------------------|---------------------------------------|
+//! | [`send`](MemoryConnection::send)                      | `data_received`, in the next turn     |
+//! | [`deliver_at_most`](MemoryConnection::deliver_at_most) | is given so much at a time           |
+//! | [`block_writes`](MemoryConnection::block_writes)      | `buffered` grows                      |
+//! | [`unblock_writes`](MemoryConnection::unblock_writes)  | `write_drained`                       |
+//! | [`close_sending`](MemoryConnection::close_sending)    | `read_connection_lost`                |
+//! | [`close`](MemoryConnection::close), or a drop         | `read_connection_lost`; nothing it sends arrives |
+//! | [`reset`](MemoryConnection::reset)                    | `connection_lost`, `ConnectionLost`   |
+//!
+//! # Any order that can be
+//!
+//! Where two things happen in one turn, programs must not rely on which comes first, nor on where
+//! bytes are cut. A reactor with a [seed](MemoryReactor::with_seed) mixes the order, cuts what is
+//! sent and what is written at random, and lets some of it wait. The same seed does it in the same
+//! way again, so that a test can try many seeds and name the one that failed:
+//!
+//! ```
+//! # use deferred_reactor::{Failure, net::{Protocol, Transport}, testing::MemoryReactor};
+//! # struct Echo;
+//! # impl Protocol for Echo {
+//! #     fn data_received(&mut self, transport: &Transport, data: &[u8]) -> Result<(), Failure> {
+//! #         transport.write(data);
+//! #         Ok(())
+//! #     }
+//! # }
+//! for seed in 0..100 {
+//!     let memory = MemoryReactor::with_seed(seed);
+//!     let client = memory.connect(Echo);
+//!     assert_eq!(client.exchange("in any pieces"), b"in any pieces", "seed {seed}");
+//! }
+//! ```
+//!
+//! # What to know
+//!
+//! - Panics of callbacks are caught and logged, as in a program; so assert outside of them.
+//! - [`time::now`](crate::time::now) and what stands on it tell the reactor's time on the thread
+//!   that has one.
+//! - [`defer_to_thread`](crate::defer_to_thread) runs its function in the next turn, on this thread.
+//!   Real threads may call [`call_from_thread`](crate::RemoteReactor::call_from_thread); join them
+//!   before the next turn, so that there is only one order.
+
+mod network;
+mod peer;
+mod random;
+mod wire;
+
+use std::cell::Cell;
+use std::fmt;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, ToSocketAddrs};
+use std::ops::Deref;
+use std::rc::Rc;
+use std::time::Duration;
+
+use crate::net::{Connection, Protocol, Stream, Transport};
+use crate::reactor::{Reactor, ReactorAlreadyRunningError};
+use crate::time::{Clock, ReactorTime, TimeSource};
+
+pub use network::NothingLeftError;
+pub(crate) use network::{MemoryListener, Network};
+pub use peer::{MemoryConnection, MemoryPair};
+pub(crate) use random::Random;
+pub(crate) use wire::MemoryStream;
+use wire::Wire;
+
+/// More turns than that without an end are taken for an endless loop.
+const MOST_TURNS: u32 = 1_000_000;
+
+/// A reactor without a system, for tests (Twisted's `MemoryReactorClock`).
+///
+/// It is a [`Reactor`] in everything that it derefs to, and is driven by the test:
+///
+/// | call                           | makes                                                       |
+/// |--------------------------------|-------------------------------------------------------------|
+/// | [`turn`](Self::turn)           | one turn                                                    |
+/// | [`pump`](Self::pump)           | turns, until nothing is left to do at this moment           |
+/// | [`advance`](Self::advance)     | time pass, and at each moment what is due in it             |
+/// | [`run`](Reactor::run)          | time pass until it is stopped                               |
+///
+/// The first turn starts it, with its startup triggers. A turn after [`stop`](Reactor::stop) shuts it
+/// down, and then there are no more, unless it is [started](Self::start) again.
+///
+/// Calls of these from inside a callback do nothing: the turn at hand goes on by itself.
+pub struct MemoryReactor(Rc<Driver>);
+
+struct Driver {
+    reactor: Reactor,
+    clock: Clock,
+    network: Rc<Network>,
+    has_started: Cell<bool>,
+}
+
+impl MemoryReactor {
+    /// A reactor in which everything happens in the order in which it was caused, and whole.
+    pub fn new() -> Self {
+        Self::with(None)
+    }
+
+    /// A reactor in which things happen in any order that they might, and in pieces: always the same
+    /// for the same seed.
+    pub fn with_seed(seed: u64) -> Self {
+        Self::with(Some(seed))
+    }
+
+    fn with(seed: Option<u64>) -> Self {
+        let clock = Clock::new();
+        let network = Network::new(seed);
+        clock.time_source().set_present(true);
+        Self(Rc::new(Driver {
+            reactor: Reactor::in_memory(clock.time_source().clone(), network.clone()),
+            clock,
+            network,
+            has_started: Cell::new(false),
+        }))
+    }
+
+    /// The reactor, for whoever takes one.
+    pub fn reactor(&self) -> &Reactor {
+        &self.0.reactor
+    }
+
+    /// Its clock. [`advance`](Self::advance) moves it, and makes the turns that go with that.
+    pub fn clock(&self) -> &Clock {
+        &self.0.clock
+    }
+
+    /// The time since it was made.
+    pub fn elapsed(&self) -> Duration {
+        self.0.clock.elapsed()
+    }
+
+    /// Starts it: runs the startup triggers. Only needed after it was stopped, or to see what that
+    /// alone does.
+    ///
+    /// # Errors
+    ///
+    /// [`ReactorAlreadyRunningError`] if it runs.
+    pub fn start(&self) -> Result<(), ReactorAlreadyRunningError> {
+        self.0.has_started.set(true);
+        self.0.reactor.start_in_memory()
+    }
+
+    /// Makes one turn: delayed calls that are due, calls from threads, what connections want done,
+    /// and what arrives on them. Whether there is more to do at this moment.
+    ///
+    /// What is done in a turn and causes something more, causes it in a later turn.
+    pub fn turn(&self) -> bool {
+        self.0.turn()
+    }
+
+    /// Makes turns until there is nothing left to do at this moment.
+    ///
+    /// # Panics
+    ///
+    /// After a million turns, since it would never end: two protocols that always answer one
+    /// another, or a delayed call that always makes another with no delay.
+    pub fn pump(&self) {
+        self.0.pump();
+    }
+
+    /// Lets time pass: moves the clock to each delayed call that becomes due, and makes turns there
+    /// until nothing is left to do; then to the end of `amount`.
+    ///
+    /// A call sees the time for which it was made, unlike one of [`Clock::advance`], which moves to
+    /// the end at once.
+    ///
+    /// # Panics
+    ///
+    /// As [`pump`](Self::pump) does.
+    pub fn advance(&self, amount: Duration) {
+        let driver = &self.0;
+        if driver.network.is_inside() {
+            return;
+        }
+        let time = driver.clock.time_source();
+        let end = time.now() + amount;
+        self.pump();
+        while self.is_alive()
+            && let Some(deadline) = time.next_deadline()
+            && deadline <= end
+        {
+            time.set_now(deadline.max(time.now()));
+            self.pump();
+        }
+        time.set_now(end);
+        self.pump();
+    }
+
+    /// Connects a protocol of its own, without a port; it is told so in the next turn.
+    pub fn connect(&self, protocol: impl Protocol) -> MemoryConnection {
+        let wire = Wire::new(&self.0.network, self.addresses(), true);
+        self.drive(&wire, 1, Box::new(protocol));
+        MemoryConnection::new(&self.0, wire)
+    }
+
+    /// Connects to a port that was opened by [`listen_tcp`](Reactor::listen_tcp), whose factory
+    /// makes a protocol in the next turn.
+    ///
+    /// # Errors
+    ///
+    /// `ConnectionRefused` if nobody listens there.
+    pub fn connect_tcp(&self, address: impl ToSocketAddrs) -> io::Result<MemoryConnection> {
+        let mut refused = io::ErrorKind::AddrNotAvailable;
+        for address in address.to_socket_addrs()? {
+            match self.0.network.dial(address, true) {
+                Ok(wire) => return Ok(MemoryConnection::new(&self.0, wire)),
+                Err(kind) => refused = kind,
+            }
+        }
+        Err(refused.into())
+    }
+
+    /// Connects two protocols with one another (Twisted's `iosim.connect`); both are told so in the
+    /// next turn. 64 KiB at most are on their way in each direction.
+    ///
+    /// ```
+    /// use std::{cell::RefCell, rc::Rc};
+    /// use deferred_reactor::{Failure, net::{Protocol, Transport}, testing::MemoryReactor};
+    ///
+    /// struct Ask(Rc<RefCell<Vec<u8>>>);
+    /// impl Protocol for Ask {
+    ///     fn connection_made(&mut self, transport: &Transport) -> Result<(), Failure> {
+    ///         transport.write(b"6 x 7?");
+    ///         Ok(())
+    ///     }
+    ///     fn data_received(&mut self, transport: &Transport, data: &[u8]) -> Result<(), Failure> {
+    ///         self.0.borrow_mut().extend_from_slice(data);
+    ///         transport.lose_connection();
+    ///         Ok(())
+    ///     }
+    /// }
+    ///
+    /// struct Answer;
+    /// impl Protocol for Answer {
+    ///     fn data_received(&mut self, transport: &Transport, _: &[u8]) -> Result<(), Failure> {
+    ///         transport.write(b"42");
+    ///         Ok(())
+    ///     }
+    /// }
+    ///
+    /// let memory = MemoryReactor::new();
+    /// let answer = Rc::new(RefCell::new(Vec::new()));
+    /// let pair = memory.connect_pair(Ask(answer.clone()), Answer);
+    /// memory.pump();
+    /// assert_eq!(*answer.borrow(), b"42");
+    /// assert!(!pair.client().is_connected() && !pair.server().is_connected());
+    /// ```
+    pub fn connect_pair(&self, client: impl Protocol, server: impl Protocol) -> MemoryPair {
+        let wire = Wire::new(&self.0.network, self.addresses(), false);
+        let client = self.drive(&wire, 0, Box::new(client));
+        let server = self.drive(&wire, 1, Box::new(server));
+        MemoryPair::new(wire, client, server)
+    }
+
+    /// Has the reactor drive one end of a wire.
+    fn drive(&self, wire: &Rc<Wire>, index: usize, protocol: Box<dyn Protocol>) -> Transport {
+        let core = self.0.reactor.core();
+        let slot = core.add_slot();
+        let stream = Stream::Memory(wire.stream(index));
+        let connection = Connection::new(core, slot, stream, wire.address(1 - index), protocol);
+        core.occupy(slot, connection.clone());
+        self.0.network.start_soon(connection.clone());
+        connection.transport_of()
+    }
+
+    /// Two that nobody else has.
+    fn addresses(&self) -> [SocketAddr; 2] {
+        let host = IpAddr::V4(Ipv4Addr::LOCALHOST);
+        [host, host].map(|host| self.0.network.client_address(host))
+    }
+
+    /// Whether turns do anything.
+    fn is_alive(&self) -> bool {
+        !self.0.has_started.get() || !self.0.reactor.is_idle()
+    }
+}
+
+impl Driver {
+    fn turn(&self) -> bool {
+        let Some(_inside) = self.network.enter() else {
+            return false;
+        };
+        if !self.has_started.replace(true) {
+            // It may have been started by `run`.
+            let _ = self.reactor.start_in_memory();
+        }
+        self.reactor.turn_in_memory()
+    }
+
+    fn pump(&self) {
+        for _ in 0..MOST_TURNS {
+            if !self.turn() {
+                return;
+            }
+        }
+        panic!("{MOST_TURNS} turns and no end; use `turn` to see what goes on");
+    }
+}
+
+impl Drop for Driver {
+    fn drop(&mut self) {
+        self.clock.time_source().set_present(false);
+    }
+}
+
+impl Default for MemoryReactor {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Deref for MemoryReactor {
+    type Target = Reactor;
+
+    fn deref(&self) -> &Reactor {
+        &self.0.reactor
+    }
+}
+
+impl ReactorTime for MemoryReactor {
+    fn time_source(&self) -> &TimeSource {
+        self.0.clock.time_source()
+    }
+}
+
+impl fmt::Debug for MemoryReactor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MemoryReactor")
+            .field("elapsed", &self.elapsed())
+            .field("reactor", &self.0.reactor)
+            .finish_non_exhaustive()
+    }
+}

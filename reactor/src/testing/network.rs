@@ -1,0 +1,267 @@
+//! What a reactor in memory has in place of a system: ports, wires, and an order of events.
+
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::error::Error;
+use std::fmt;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::rc::{Rc, Weak};
+
+use super::random::Random;
+use super::wire::{MemoryStream, Wire};
+use crate::net::{Address, Connection};
+use crate::reactor::{Core, Readiness, SlotId};
+
+/// The first of the ports that are given to those who ask for any.
+const FIRST_PORT: u16 = 49152;
+
+/// The first of the ports that those have who connect.
+const FIRST_CLIENT_PORT: u16 = 32768;
+
+pub(crate) struct Network {
+    /// What is to be seen to in the next turn, in this order unless that is random.
+    busy: RefCell<Vec<Busy>>,
+    backlogs: RefCell<Vec<Rc<Backlog>>>,
+    next_port: Cell<u16>,
+    next_client_port: Cell<u16>,
+    random: Option<Random>,
+    /// A turn is being made, or the reactor runs by itself.
+    is_inside: Cell<bool>,
+}
+
+enum Busy {
+    Wire(Rc<Wire>),
+    Backlog(Rc<Backlog>),
+    /// It was made and not yet told so; from then on, its stream is watched at the slot.
+    Start(Rc<Connection>),
+}
+
+/// Those who have connected to a port and are not accepted.
+struct Backlog {
+    address: SocketAddr,
+    slot: Cell<Option<SlotId>>,
+    waiting: RefCell<VecDeque<Rc<Wire>>>,
+}
+
+impl Network {
+    pub(crate) fn new(seed: Option<u64>) -> Rc<Self> {
+        Rc::new(Self {
+            busy: RefCell::default(),
+            backlogs: RefCell::default(),
+            next_port: Cell::new(FIRST_PORT),
+            next_client_port: Cell::new(FIRST_CLIENT_PORT),
+            random: seed.map(Random::new),
+            is_inside: Cell::new(false),
+        })
+    }
+
+    pub(crate) fn random(&self) -> Option<&Random> {
+        self.random.as_ref()
+    }
+
+    /// Marks that turns are being made, until what is returned is dropped. `None` if they are.
+    pub(crate) fn enter(&self) -> Option<Inside<'_>> {
+        (!self.is_inside.replace(true)).then(|| Inside(&self.is_inside))
+    }
+
+    /// Whether turns are being made.
+    pub(crate) fn is_inside(&self) -> bool {
+        self.is_inside.get()
+    }
+
+    pub(crate) fn has_work(&self) -> bool {
+        !self.busy.borrow().is_empty()
+    }
+
+    pub(super) fn list_wire(&self, wire: Rc<Wire>) {
+        self.busy.borrow_mut().push(Busy::Wire(wire));
+    }
+
+    /// Has a connection told, in the next turn, that it is made.
+    pub(crate) fn start_soon(&self, connection: Rc<Connection>) {
+        self.busy.borrow_mut().push(Busy::Start(connection));
+    }
+
+    /// Has everything happen that is to happen in this turn.
+    pub(crate) fn deliver(&self, core: &Rc<Core>) {
+        let mut busy = self.busy.take();
+        if let Some(random) = &self.random {
+            random.shuffle(&mut busy);
+        }
+        for item in busy {
+            if self.random.as_ref().is_some_and(|random| random.one_in(4)) {
+                self.busy.borrow_mut().push(item); // another time
+                continue;
+            }
+            match item {
+                Busy::Wire(wire) => wire.deliver(core, self),
+                Busy::Start(connection) => connection.start_watched(core),
+                Busy::Backlog(backlog) => {
+                    if let Some(slot) = backlog.slot.get()
+                        && let Some(listener) = core.descriptor(slot)
+                    {
+                        listener.ready(core, READABLE);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Moves the clock to the next delayed call if there is nothing to do before that.
+    pub(crate) fn pass_idle_time(&self, core: &Core) -> Result<(), NothingLeftError> {
+        if core.has_work() {
+            return Ok(());
+        }
+        let deadline = core.time().next_deadline().ok_or(NothingLeftError)?;
+        core.time().set_now(deadline);
+        Ok(())
+    }
+
+    /// An address for whoever connects to `to`.
+    pub(crate) fn client_address(&self, to: IpAddr) -> SocketAddr {
+        SocketAddr::new(to, take_port(&self.next_client_port, FIRST_CLIENT_PORT))
+    }
+
+    /// Connects to a port, whose listener learns of it in the next turn.
+    pub(crate) fn dial(
+        self: &Rc<Self>,
+        to: SocketAddr,
+        is_held: bool,
+    ) -> Result<Rc<Wire>, io::ErrorKind> {
+        let backlog = {
+            let backlogs = self.backlogs.borrow();
+            let listens = |backlog: &&Rc<Backlog>| backlog.listens_at(to);
+            let found = backlogs.iter().find(listens);
+            found.cloned().ok_or(io::ErrorKind::ConnectionRefused)?
+        };
+        let ip = match to.ip() {
+            ip if ip.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),
+            ip => ip,
+        };
+        let from = self.client_address(ip);
+        let to = SocketAddr::new(ip, to.port());
+        let wire = Wire::new(self, [from, to], is_held);
+        backlog.waiting.borrow_mut().push_back(wire.clone());
+        self.busy.borrow_mut().push(Busy::Backlog(backlog));
+        Ok(wire)
+    }
+}
+
+/// Takes the next number, round and round.
+fn take_port(next: &Cell<u16>, first: u16) -> u16 {
+    let port = next.get();
+    next.set(port.checked_add(1).unwrap_or(first));
+    port
+}
+
+const READABLE: Readiness = Readiness {
+    is_readable: true,
+    is_writable: false,
+    has_hung_up: false,
+    cannot_send: false,
+    has_failed: false,
+};
+
+/// Turns are being made.
+pub(crate) struct Inside<'a>(&'a Cell<bool>);
+
+impl Drop for Inside<'_> {
+    fn drop(&mut self) {
+        self.0.set(false);
+    }
+}
+
+impl Backlog {
+    fn listens_at(&self, address: SocketAddr) -> bool {
+        let ip = self.address.ip();
+        self.address.port() == address.port() && (ip.is_unspecified() || ip == address.ip())
+    }
+}
+
+/// A port in memory, as a listener has a socket.
+pub(crate) struct MemoryListener {
+    network: Weak<Network>,
+    backlog: Rc<Backlog>,
+}
+
+impl MemoryListener {
+    /// Port 0 takes a free one.
+    pub(crate) fn bind(network: &Rc<Network>, address: SocketAddr) -> io::Result<Self> {
+        let mut backlogs = network.backlogs.borrow_mut();
+        let is_taken = |address: SocketAddr| {
+            backlogs.iter().any(|backlog| {
+                let ips = [backlog.address.ip(), address.ip()];
+                backlog.address.port() == address.port()
+                    && (ips[0] == ips[1] || ips.iter().any(IpAddr::is_unspecified))
+            })
+        };
+        let address = match address.port() {
+            0 => {
+                let mut free = (FIRST_PORT..=u16::MAX)
+                    .map(|_| take_port(&network.next_port, FIRST_PORT))
+                    .map(|port| SocketAddr::new(address.ip(), port));
+                free.find(|address| !is_taken(*address))
+                    .ok_or(io::ErrorKind::AddrInUse)?
+            }
+            _ if is_taken(address) => return Err(io::ErrorKind::AddrInUse.into()),
+            _ => address,
+        };
+        let backlog = Rc::new(Backlog {
+            address,
+            slot: Cell::new(None),
+            waiting: RefCell::default(),
+        });
+        backlogs.push(backlog.clone());
+        Ok(Self {
+            network: Rc::downgrade(network),
+            backlog,
+        })
+    }
+
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.backlog.address
+    }
+
+    pub(crate) fn watch(&self, core: &Core) -> SlotId {
+        let slot = core.add_slot();
+        self.backlog.slot.set(Some(slot));
+        slot
+    }
+
+    pub(crate) fn accept(&self) -> io::Result<(MemoryStream, Address)> {
+        match self.backlog.waiting.borrow_mut().pop_front() {
+            Some(wire) => Ok((wire.stream(1), wire.address(0))),
+            None => Err(io::ErrorKind::WouldBlock.into()),
+        }
+    }
+}
+
+impl Drop for MemoryListener {
+    /// Nobody else can connect, and those who wait are reset.
+    fn drop(&mut self) {
+        if let Some(network) = self.network.upgrade() {
+            let mut backlogs = network.backlogs.borrow_mut();
+            backlogs.retain(|backlog| !Rc::ptr_eq(backlog, &self.backlog));
+        }
+        for wire in self.backlog.waiting.take() {
+            wire.close(1, true);
+        }
+    }
+}
+
+/// A reactor in memory was run, and nothing is left that could ever happen: no delayed call, no byte
+/// on its way, and nobody has stopped it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct NothingLeftError;
+
+impl fmt::Display for NothingLeftError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(
+            "the reactor would wait for ever: it was not stopped, and nothing is left to do",
+        )
+    }
+}
+
+impl Error for NothingLeftError {}
