@@ -16,17 +16,18 @@ use std::rc::{Rc, Weak};
 use bytes::Bytes;
 
 use super::output::Output;
+use super::producer::Producer;
 use super::stream::Stream;
-use super::{Address, ConnectionAborted, ConnectionDone, ConnectionLost, Protocol};
+use super::{
+    Address, ConnectionAborted, ConnectionDone, ConnectionLost, ProducerRegisteredError, Protocol,
+    PullProducer, PushProducer,
+};
 use crate::deferred::Failure;
-use crate::reactor::{Core, Descriptor, Reactor, Readiness, SlotId};
+use crate::reactor::{Core, Descriptor, Reactor, Readiness, SlotId, guard};
 use crate::time::TimeSource;
 
 /// How often one connection is read, or written, before the others have their turn.
 const CALLS_PER_TURN: usize = 16;
-
-/// More than this in the queue, and the protocol is told when it has gone.
-const BACKLOG_BYTES: usize = 64 * 1024;
 
 /// Output queues that drained connections have handed back.
 #[derive(Default)]
@@ -59,7 +60,7 @@ pub(crate) struct Connection {
     stream: RefCell<Option<Stream>>,
     /// `None` once lost, and while it is being called.
     protocol: Cell<Option<Box<dyn Protocol>>>,
-    /// `None` while there is nothing to send.
+    /// `None` while there is nothing to send and no producer.
     output: RefCell<Option<Box<Output>>>,
     peer: Address,
     flags: Flags,
@@ -183,8 +184,11 @@ impl Connection {
             stream.reset_on_close();
         }
         if let Some(mut output) = self.output.take() {
-            output.clear();
+            let producer = output.clear();
             core.spares().put(output);
+            if let Some(producer) = producer {
+                guard("the producer of a connection", || producer.stop());
+            }
         }
         let told = catch_unwind(AssertUnwindSafe(move || protocol.connection_lost(&reason)));
         if let Err(payload) = told {
@@ -256,34 +260,40 @@ impl Connection {
 
     /// Sends until everything is sent, the system takes no more, or others should have a turn.
     fn flush(self: &Rc<Self>, core: &Rc<Core>) {
-        if self.flags.write_is_blocked.get() {
-            return;
+        for _ in 0..CALLS_PER_TURN {
+            if !self.flush_once(core) {
+                break;
+            }
         }
+    }
+
+    /// `true` if a producer was asked for more.
+    fn flush_once(self: &Rc<Self>, core: &Rc<Core>) -> bool {
+        if self.flags.write_is_blocked.get() {
+            return false;
+        }
+        let mut feeds = false;
         if let Some(mut output) = self.output.take() {
+            feeds = output.is_kept() && !output.is_empty();
             match self.send(&mut output) {
+                Ok(true) if output.is_kept() => {
+                    self.output.replace(Some(output));
+                }
                 Ok(true) => core.spares().put(output),
                 Ok(false) => {
                     self.output.replace(Some(output));
-                    return self.flags.has_backlog.set(true);
+                    self.flags.has_backlog.set(true);
+                    return false;
                 }
                 Err(error) => {
-                    output.clear();
-                    core.spares().put(output);
-                    return self.lose(core, ConnectionLost { cause: Some(error) }.into());
+                    self.output.replace(Some(output));
+                    self.lose(core, ConnectionLost { cause: Some(error) }.into());
+                    return false;
                 }
             }
         }
-        if self.flags.is_closing.get() {
-            return self.lose(core, ConnectionDone.into());
-        }
-        if self.flags.is_half_closing.get() && !self.flags.write_is_closed.replace(true) {
-            if let Some(stream) = &*self.stream.borrow() {
-                // It fails where the peer has gone, which reading will tell.
-                let _ = stream.shutdown(Shutdown::Write);
-            }
-            if self.flags.read_is_closed.get() {
-                return self.lose(core, ConnectionDone.into());
-            }
+        if self.is_to_end() {
+            return self.end(core);
         }
         if self.flags.has_backlog.replace(false) {
             self.tell(core, |protocol, transport| {
@@ -291,6 +301,75 @@ impl Connection {
                 Ok(())
             });
         }
+        feeds && self.feed(core)
+    }
+
+    /// Whether this side is to be closed, once everything is sent, and is not yet.
+    fn is_to_end(&self) -> bool {
+        let flags = &self.flags;
+        (flags.is_closing.get() || flags.is_half_closing.get() && !flags.write_is_closed.get())
+            && !self.is_held_open()
+    }
+
+    /// Everything is sent: closes this side, or both. Never asks for another flush.
+    fn end(self: &Rc<Self>, core: &Rc<Core>) -> bool {
+        if self.flags.is_closing.get() {
+            self.lose(core, ConnectionDone.into());
+            return false;
+        }
+        self.flags.write_is_closed.set(true);
+        if let Some(stream) = &*self.stream.borrow() {
+            // It fails where the peer has gone, which reading will tell.
+            let _ = stream.shutdown(Shutdown::Write);
+        }
+        self.tell(core, |protocol, transport| {
+            protocol.write_connection_lost(transport);
+            Ok(())
+        });
+        if self.flags.read_is_closed.get() {
+            self.lose(core, ConnectionDone.into());
+        }
+        false
+    }
+
+    /// Whether somebody makes more to send, so that this side must not be closed.
+    fn is_held_open(&self) -> bool {
+        let producer = match &*self.output.borrow() {
+            Some(output) => output.producer(),
+            None => None,
+        };
+        // One that panics when it is asked will be of no more use.
+        producer.is_some_and(|producer| {
+            guard("the producer of a connection", || producer.holds_open()) == Some(true)
+        })
+    }
+
+    /// Everything is sent: asks the producer for more. `true` if it has written something.
+    fn feed(self: &Rc<Self>, core: &Core) -> bool {
+        let producer = match &mut *self.output.borrow_mut() {
+            // The protocol may have written something meanwhile.
+            Some(output) if output.is_empty() => output.resume(),
+            _ => None,
+        };
+        let Some(producer) = producer else {
+            return false;
+        };
+        self.call_producer(core, || producer.resume());
+        self.has_output()
+    }
+
+    /// One that panics is asked no more, and the connection ends: whoever waits for the rest
+    /// should not wait for ever, nor take what has come for all.
+    fn call_producer(self: &Rc<Self>, core: &Core, call: impl FnOnce()) {
+        if guard("the producer of a connection", call).is_none() && !self.is_lost() {
+            self.flags.is_aborting.set(true);
+            self.want_attention(core);
+        }
+    }
+
+    fn has_output(&self) -> bool {
+        let output = self.output.borrow();
+        output.as_ref().is_some_and(|output| !output.is_empty())
     }
 
     /// `true` once everything is sent; `false` when the system, or this turn, takes no more.
@@ -319,13 +398,18 @@ impl Connection {
     /// Whether something is left to be done that no event will tell of.
     fn has_work(&self) -> bool {
         let flags = &self.flags;
-        let has_to_send = self.output.borrow().is_some()
-            || flags.is_closing.get()
-            || flags.is_half_closing.get() && !flags.write_is_closed.get();
         !self.is_lost()
             && (flags.is_aborting.get()
                 || flags.may_read.get() && self.wants_data()
-                || has_to_send && !flags.write_is_blocked.get())
+                || !flags.write_is_blocked.get() && (self.has_to_flush() || self.is_to_end()))
+    }
+
+    /// Whether there is something to send, or to be given back.
+    fn has_to_flush(&self) -> bool {
+        let output = self.output.borrow();
+        output
+            .as_ref()
+            .is_some_and(|output| !output.is_kept() || !output.is_empty())
     }
 
     fn want_attention(self: &Rc<Self>, core: &Core) {
@@ -433,12 +517,17 @@ impl Transport {
         })
     }
 
-    /// Closes the connection once everything is sent. Nothing is read any more.
+    /// Closes the connection once everything is sent, and its producer, if there is one, is
+    /// unregistered. Nothing is read any more.
     pub fn lose_connection(&self) {
         self.set(|flags| &flags.is_closing);
     }
 
-    /// Closes only the sending side once everything is sent; reading goes on.
+    /// Closes only the sending side, once everything is sent and a producer is unregistered; reading
+    /// goes on. The protocol is told by
+    /// [`write_connection_lost`](Protocol::write_connection_lost), and the peer sees the end.
+    ///
+    /// When the peer has closed its side as well, the connection is over.
     pub fn lose_write_connection(&self) {
         self.set(|flags| &flags.is_half_closing);
     }
@@ -464,6 +553,59 @@ impl Transport {
         {
             connection.want_attention(&core);
         }
+    }
+
+    /// Registers something that writes by itself, to be paused and resumed as the peer reads
+    /// (Twisted's `registerProducer(producer, True)`); see [`producer`](super::producer).
+    ///
+    /// Nothing is called here, unless more than the limit is queued already, which pauses it, or the
+    /// connection is lost, which stops it. A protocol or a cell that should be reached from
+    /// elsewhere too goes in as an `Rc`; another transport, as it is.
+    ///
+    /// # Errors
+    ///
+    /// [`ProducerRegisteredError`] if another one is registered; `producer` is dropped.
+    pub fn register_producer(
+        &self,
+        producer: impl PushProducer,
+    ) -> Result<(), ProducerRegisteredError> {
+        self.register(Producer::Push(Rc::new(producer)))
+    }
+
+    /// Registers something that writes when it is asked to, which is here, and then whenever
+    /// everything is sent (Twisted's `registerProducer(producer, False)`).
+    ///
+    /// If the connection is lost, it is not asked, but told to stop.
+    ///
+    /// # Errors
+    ///
+    /// [`ProducerRegisteredError`] if another one is registered; `producer` is dropped.
+    pub fn register_pull_producer(
+        &self,
+        producer: impl PullProducer,
+    ) -> Result<(), ProducerRegisteredError> {
+        self.register(Producer::Pull(Rc::new(producer)))
+    }
+
+    /// Forgets the producer, which is told nothing. If the connection was to be closed, it is now,
+    /// once everything is sent.
+    pub fn unregister_producer(&self) {
+        if let Some((connection, core)) = self.connected() {
+            let producer = match &mut *connection.output.borrow_mut() {
+                Some(output) => output.unregister(),
+                None => None,
+            };
+            connection.want_attention(&core);
+            drop(producer); // whatever it holds goes with nothing borrowed
+        }
+    }
+
+    /// How much may be queued before a push producer is paused: 64 KiB unless set (Twisted's
+    /// `bufferSize`). Counts from the next write on.
+    ///
+    /// More than that is also what [`write_drained`](Protocol::write_drained) is told after.
+    pub fn set_buffer_limit(&self, bytes: usize) {
+        self.with_output(|output| output.set_limit(bytes));
     }
 
     /// Whether small writes are sent at once rather than held back for more (`TCP_NODELAY`).
@@ -526,14 +668,37 @@ impl Transport {
             none => none.insert(connection.core.upgrade()?.spares().take()),
         };
         let written = write(queue);
-        if queue.len() > BACKLOG_BYTES {
+        let mut paused = None;
+        if queue.has_backlog() {
             flags.has_backlog.set(true);
+            paused = queue.pause();
         }
         drop(output);
         if !flags.is_queued.get() {
             connection.want_attention(&*connection.core.upgrade()?);
         }
+        if let Some(producer) = paused {
+            connection.call_producer(&*connection.core.upgrade()?, || producer.pause_producing());
+        }
         Some(written)
+    }
+
+    fn register(&self, producer: Producer) -> Result<(), ProducerRegisteredError> {
+        match self.with_output(|output| output.register(producer.clone())) {
+            Some(true) => {
+                if let Producer::Pull(_) = producer
+                    && let Some((connection, core)) = self.connected()
+                {
+                    connection.call_producer(&core, || producer.resume());
+                }
+                Ok(())
+            }
+            Some(false) => Err(ProducerRegisteredError),
+            None => {
+                guard("the producer of a connection", || producer.stop());
+                Ok(())
+            }
+        }
     }
 
     fn set(&self, flag: impl FnOnce(&Flags) -> &Cell<bool>) {

@@ -16,6 +16,7 @@ mod connection;
 mod errors;
 mod output;
 mod port;
+pub mod producer;
 mod protocol;
 mod stream;
 
@@ -25,5 +26,6 @@ pub(crate) use connection::{Connection, Spares};
 pub use errors::{CannotListenError, ConnectionAborted, ConnectionDone, ConnectionLost};
 pub use port::Port;
 pub(crate) use port::listen_tcp;
+pub use producer::{ProducerRegisteredError, PullProducer, PushProducer};
 pub use protocol::{Factory, Protocol, for_protocol};
 pub(crate) use stream::Stream;

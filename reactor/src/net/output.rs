@@ -2,12 +2,18 @@
 //!
 //! Small writes are copied behind one another into one buffer; a large `Bytes` is queued as it is.
 //! Everything leaves in as few system calls as the system takes. A drained [`Output`] goes back to
-//! the reactor's pool, so that a quiet connection holds none.
+//! the reactor's pool, so that a quiet connection holds none, unless it has a producer.
 
 use std::collections::VecDeque;
 use std::io::{self, IoSlice, Write};
+use std::rc::Rc;
 
 use bytes::Bytes;
+
+use super::producer::{Producer, PushProducer};
+
+/// More than this is a backlog, unless set otherwise (Twisted's `bufferSize`).
+const BACKLOG_BYTES: usize = 64 * 1024;
 
 /// From here on, queueing a `Bytes` costs less than copying it.
 const WORTH_SHARING: usize = 16 * 1024;
@@ -19,13 +25,36 @@ const SLICES: usize = 16;
 const KEEP_CAPACITY: usize = 64 * 1024;
 
 /// A queue of bytes, part copied and part shared.
-#[derive(Debug, Default)]
 pub(crate) struct Output {
     pieces: VecDeque<Piece>,
     /// How much of the first piece is sent.
     sent: usize,
     /// Bytes in all pieces, those already sent included.
     length: usize,
+    /// More than this is a backlog.
+    limit: usize,
+    /// What its connection has asked for. While there is any of that, it stays with it.
+    orders: Option<Box<Orders>>,
+}
+
+#[derive(Default)]
+struct Orders {
+    producer: Option<Producer>,
+    /// A push producer was told to pause.
+    is_paused: bool,
+    has_own_limit: bool,
+}
+
+impl Default for Output {
+    fn default() -> Self {
+        Self {
+            pieces: VecDeque::new(),
+            sent: 0,
+            length: 0,
+            limit: BACKLOG_BYTES,
+            orders: None,
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -154,11 +183,80 @@ impl Output {
         }
     }
 
-    /// Forgets what was not sent.
-    pub(crate) fn clear(&mut self) {
+    /// Forgets what was not sent, and what was asked for. The producer is handed back.
+    pub(crate) fn clear(&mut self) -> Option<Producer> {
         let length = self.length;
         self.sent = self.sent.min(length);
         self.advance(length - self.sent);
+        self.limit = BACKLOG_BYTES;
+        self.orders.take()?.producer
+    }
+
+    /// Whether more is queued than should be.
+    pub(crate) fn has_backlog(&self) -> bool {
+        self.len() > self.limit
+    }
+
+    /// Whether it stays with its connection, also when it is empty.
+    pub(crate) fn is_kept(&self) -> bool {
+        self.orders.is_some()
+    }
+
+    pub(crate) fn set_limit(&mut self, bytes: usize) {
+        self.limit = bytes;
+        self.orders.get_or_insert_default().has_own_limit = bytes != BACKLOG_BYTES;
+        self.forget_empty_orders();
+    }
+
+    /// `false` if there is a producer already.
+    pub(crate) fn register(&mut self, producer: Producer) -> bool {
+        let orders = self.orders.get_or_insert_default();
+        let is_first = orders.producer.is_none();
+        if is_first {
+            orders.producer = Some(producer);
+        }
+        is_first
+    }
+
+    pub(crate) fn unregister(&mut self) -> Option<Producer> {
+        let orders = self.orders.as_mut()?;
+        orders.is_paused = false;
+        let producer = orders.producer.take();
+        self.forget_empty_orders();
+        producer
+    }
+
+    pub(crate) fn producer(&self) -> Option<Producer> {
+        self.orders.as_ref()?.producer.clone()
+    }
+
+    /// A producer that is to be told now to pause.
+    pub(crate) fn pause(&mut self) -> Option<Rc<dyn PushProducer>> {
+        let orders = self.orders.as_mut()?;
+        match &orders.producer {
+            Some(Producer::Push(producer)) if !orders.is_paused => {
+                orders.is_paused = true;
+                Some(producer.clone())
+            }
+            _ => None,
+        }
+    }
+
+    /// A producer that is to be told now to go on.
+    pub(crate) fn resume(&mut self) -> Option<Producer> {
+        let orders = self.orders.as_mut()?;
+        match &orders.producer {
+            Some(Producer::Push(_)) if !orders.is_paused => None,
+            producer => {
+                orders.is_paused = false;
+                producer.clone()
+            }
+        }
+    }
+
+    fn forget_empty_orders(&mut self) {
+        self.orders
+            .take_if(|orders| orders.producer.is_none() && !orders.has_own_limit);
     }
 }
 

@@ -51,15 +51,27 @@ pub trait Protocol: 'static {
 
     /// The peer will send no more, but may still read.
     ///
-    /// Closes the connection once everything is sent, unless overridden.
+    /// Closes the connection once everything is sent, unless overridden: that is how a protocol
+    /// says that it knows about connections that are closed on one side only (Twisted's
+    /// `IHalfCloseableProtocol`).
     fn read_connection_lost(&mut self, transport: &Transport) {
         transport.lose_connection();
     }
 
-    /// All that was written has been taken by the system, after more than 64 KiB had been queued,
-    /// or the system had not taken everything at once.
+    /// Our sending side is closed, as [`lose_write_connection`] had asked: everything is sent, and
+    /// what is written from now on is ignored. The peer may go on sending.
     ///
-    /// Who writes much waits for this when [`buffered`](Transport::buffered) grows.
+    /// [`lose_write_connection`]: Transport::lose_write_connection
+    fn write_connection_lost(&mut self, transport: &Transport) {
+        let _ = transport;
+    }
+
+    /// All that was written has been taken by the system, after more than
+    /// [64 KiB](Transport::set_buffer_limit) had been queued, or the system had not taken
+    /// everything at once.
+    ///
+    /// Who writes much waits for this when [`buffered`](Transport::buffered) grows. What makes
+    /// bytes for a connection by itself is better [registered](Transport::register_producer).
     fn write_drained(&mut self, transport: &Transport) {
         let _ = transport;
     }

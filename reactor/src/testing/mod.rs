@@ -60,8 +60,8 @@
 //! |-------------------------------------------------------|---------------------------------------|
 //! | [`send`](MemoryConnection::send)                      | `data_received`, in the next turn     |
 //! | [`deliver_at_most`](MemoryConnection::deliver_at_most) | is given so much at a time           |
-//! | [`block_writes`](MemoryConnection::block_writes)      | `buffered` grows                      |
-//! | [`unblock_writes`](MemoryConnection::unblock_writes)  | `write_drained`                       |
+//! | [`block_writes`](MemoryConnection::block_writes)      | `buffered` grows, producers pause     |
+//! | [`unblock_writes`](MemoryConnection::unblock_writes)  | `write_drained`, producers go on      |
 //! | [`close_sending`](MemoryConnection::close_sending)    | `read_connection_lost`                |
 //! | [`close`](MemoryConnection::close), or a drop         | `read_connection_lost`; nothing it sends arrives |
 //! | [`reset`](MemoryConnection::reset)                    | `connection_lost`, `ConnectionLost`   |

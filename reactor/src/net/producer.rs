@@ -1,0 +1,237 @@
+//! Those who make bytes for a connection, at its speed.
+//!
+//! Whoever writes faster than the peer reads fills the memory. A *producer* that is registered on
+//! a [`Transport`] is told when to go on, so that about [64 KiB](Transport::set_buffer_limit) wait
+//! at most:
+//!
+//! | kind | writes                    | is told                                                      |
+//! |------|---------------------------|--------------------------------------------------------------|
+//! | push | whenever it has something | to pause, inside the write that went beyond the limit; to resume, once everything is sent |
+//! | pull | one piece when asked      | to resume, at registration and whenever everything is sent  |
+//!
+//! Both are told to stop when the connection is lost, before the protocol is told. While one is
+//! registered, [`lose_connection`](Transport::lose_connection) and
+//! [`lose_write_connection`](Transport::lose_write_connection) wait until it is
+//! [unregistered](Transport::unregister_producer): a producer that has written its last bytes
+//! unregisters itself.
+//!
+//! A transport is a push producer as well: what it produces is what its peer sends. So that of two
+//! connections which are written through to each other, neither is read faster than the other
+//! takes, a proxy registers each as the producer of the other:
+//!
+//! ```
+//! use deferred_reactor::net::{ProducerRegisteredError, Transport};
+//!
+//! fn join(client: &Transport, server: &Transport) -> Result<(), ProducerRegisteredError> {
+//!     client.register_producer(server.clone())?;
+//!     server.register_producer(client.clone())
+//! }
+//! ```
+
+use std::error::Error;
+use std::fmt;
+use std::rc::Rc;
+
+use super::Transport;
+
+/// Writes whenever it has something (Twisted's `IPushProducer`, with `streaming=True`).
+///
+/// The methods take `&self`, since each of them may be called from inside another: a producer
+/// that writes too much in [`resume_producing`](Self::resume_producing) is paused inside its write.
+/// What changes stands in cells. A panic in one of them aborts the connection.
+///
+/// ```
+/// use std::cell::Cell;
+/// use std::rc::Rc;
+/// use deferred_reactor::{Failure, net::{PushProducer, Transport}};
+/// use deferred_reactor::testing::MemoryReactor;
+/// # use deferred_reactor::net::Protocol;
+/// # struct Quiet;
+/// # impl Protocol for Quiet {
+/// #     fn data_received(&mut self, _: &Transport, _: &[u8]) -> Result<(), Failure> { Ok(()) }
+/// # }
+///
+/// /// Writes a million lines, and waits where the peer does.
+/// struct Lines { to: Transport, written: Cell<u32>, is_paused: Cell<bool> }
+///
+/// impl PushProducer for Lines {
+///     fn resume_producing(&self) {
+///         self.is_paused.set(false);
+///         while !self.is_paused.get() && self.written.get() < 1_000_000 {
+///             self.written.set(self.written.get() + 1);
+///             self.to.write(b"a line\n");
+///         }
+///         if self.written.get() == 1_000_000 {
+///             self.to.unregister_producer();
+///             self.to.lose_connection();
+///         }
+///     }
+///     fn pause_producing(&self) {
+///         self.is_paused.set(true);
+///     }
+///     fn stop_producing(&self) {
+///         self.is_paused.set(true); // the peer has gone
+///     }
+/// }
+///
+/// let memory = MemoryReactor::new();
+/// let peer = memory.connect(Quiet);
+/// # memory.pump();
+/// # let transport = peer.transport().unwrap();
+/// peer.block_writes(0);
+/// let lines = Rc::new(Lines {
+///     to: transport.clone(),
+///     written: Cell::new(0),
+///     is_paused: Cell::new(false),
+/// });
+/// transport.register_producer(lines.clone())?;
+/// lines.resume_producing();
+/// assert!(lines.is_paused.get());
+/// assert_eq!(transport.buffered(), 65_541); // the first line beyond 64 KiB
+/// peer.unblock_writes();
+/// memory.pump();
+/// assert_eq!(peer.received().len(), 7_000_000);
+/// # Ok::<(), Failure>(())
+/// ```
+pub trait PushProducer: 'static {
+    /// Writes no more, until it may go on.
+    fn pause_producing(&self);
+
+    /// Goes on: everything is sent.
+    fn resume_producing(&self);
+
+    /// The connection is lost: nobody wants any more.
+    fn stop_producing(&self);
+
+    /// Whether a connection that is to be closed waits until this is unregistered.
+    ///
+    /// It does, unless this is overridden, as it is for a transport: the other connection of a proxy
+    /// may go on for ever.
+    fn holds_open(&self) -> bool {
+        true
+    }
+}
+
+/// Writes one piece when it is asked to (Twisted's `IPullProducer`, with `streaming=False`).
+///
+/// ```
+/// use std::cell::RefCell;
+/// use std::io::Read;
+/// use deferred_reactor::net::{PullProducer, Transport};
+///
+/// /// Sends a file, 64 KiB at a time, and closes the connection.
+/// struct FileSender { to: Transport, file: RefCell<std::fs::File> }
+///
+/// impl PullProducer for FileSender {
+///     fn resume_producing(&self) {
+///         let mut piece = vec![0; 64 * 1024];
+///         match self.file.borrow_mut().read(&mut piece) {
+///             Ok(0) => {
+///                 self.to.unregister_producer();
+///                 self.to.lose_connection();
+///             }
+///             Ok(length) => self.to.write(&piece[..length]),
+///             Err(_) => self.to.abort_connection(), // the peer must not take this for all
+///         }
+///     }
+///     fn stop_producing(&self) {}
+/// }
+/// ```
+pub trait PullProducer: 'static {
+    /// Writes the next piece, now or later. Asked again once everything is sent.
+    fn resume_producing(&self);
+
+    /// The connection is lost: nobody wants any more.
+    fn stop_producing(&self);
+}
+
+impl<P: PushProducer + ?Sized> PushProducer for Rc<P> {
+    fn pause_producing(&self) {
+        (**self).pause_producing();
+    }
+
+    fn resume_producing(&self) {
+        (**self).resume_producing();
+    }
+
+    fn stop_producing(&self) {
+        (**self).stop_producing();
+    }
+
+    fn holds_open(&self) -> bool {
+        (**self).holds_open()
+    }
+}
+
+impl<P: PullProducer + ?Sized> PullProducer for Rc<P> {
+    fn resume_producing(&self) {
+        (**self).resume_producing();
+    }
+
+    fn stop_producing(&self) {
+        (**self).stop_producing();
+    }
+}
+
+/// Produces what its peer sends: pausing stops reading, and stopping closes the connection. It does
+/// not keep the other connection from being closed.
+impl PushProducer for Transport {
+    fn pause_producing(&self) {
+        Self::pause_producing(self);
+    }
+
+    fn resume_producing(&self) {
+        Self::resume_producing(self);
+    }
+
+    fn stop_producing(&self) {
+        self.lose_connection();
+    }
+
+    fn holds_open(&self) -> bool {
+        false
+    }
+}
+
+/// The producer of a connection.
+#[derive(Clone)]
+pub(crate) enum Producer {
+    Push(Rc<dyn PushProducer>),
+    Pull(Rc<dyn PullProducer>),
+}
+
+impl Producer {
+    pub(crate) fn resume(&self) {
+        match self {
+            Self::Push(producer) => producer.resume_producing(),
+            Self::Pull(producer) => producer.resume_producing(),
+        }
+    }
+
+    pub(crate) fn stop(&self) {
+        match self {
+            Self::Push(producer) => producer.stop_producing(),
+            Self::Pull(producer) => producer.stop_producing(),
+        }
+    }
+
+    pub(crate) fn holds_open(&self) -> bool {
+        match self {
+            Self::Push(producer) => producer.holds_open(),
+            Self::Pull(_) => true,
+        }
+    }
+}
+
+/// The connection has a producer already, which was not unregistered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ProducerRegisteredError;
+
+impl fmt::Display for ProducerRegisteredError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the connection has a producer already: unregister that one first")
+    }
+}
+
+impl Error for ProducerRegisteredError {}
