@@ -1,13 +1,16 @@
-//! Connections that are closed on one side.
+//! Connections that are closed on one side, and how closing treats what was not read.
 #![allow(clippy::unwrap_used, reason = "in a test a panic is the report")]
 
 mod peers;
 
-use deferred_reactor::Failure;
+use std::io::{Read, Write};
+use std::sync::mpsc;
+
 use deferred_reactor::net::{Protocol, Transport};
 use deferred_reactor::testing::MemoryReactor;
+use deferred_reactor::{Failure, Reactor};
 
-use peers::{Journal, Script, journal, kind, note, pattern};
+use peers::{Journal, Script, Scripts, journal, kind, note, pattern};
 
 /// Notes what it is told of its two sides, and leaves them as they are.
 struct Aware {
@@ -186,5 +189,42 @@ fn any_order_of_closing_ends_cleanly() {
             assert!(told("writes no more"), "seed {seed}: {calls:?}");
             assert!(told("done"), "seed {seed}: {calls:?}");
         }
+    }
+}
+
+/// a socket that is closed with something unread resets the connection, and the answer may
+/// be lost with it.
+#[test]
+fn what_has_come_and_is_not_wanted_does_not_destroy_the_answer() {
+    for is_paused in [false, true] {
+        let reactor = Reactor::new().unwrap();
+        let (tell, told) = mpsc::channel();
+        let close = std::rc::Rc::new(std::cell::RefCell::new(None::<Transport>));
+        let kept = close.clone();
+        let factory = Scripts::new(move || {
+            let (kept, tell) = (kept.clone(), tell.clone());
+            Script::new().made(move |transport| {
+                if is_paused {
+                    transport.pause_producing();
+                }
+                kept.replace(Some(transport.clone()));
+                Ok(tell.send(())?)
+            })
+        });
+        let (_, address) = peers::listen(&reactor, factory);
+        let answer = peers::lend(&reactor, move || {
+            let transport = close.take().unwrap();
+            transport.write(b"answer");
+            transport.lose_connection();
+        });
+        let received = peers::run_with_peer(&reactor, move || {
+            let mut peer = peers::connect(address);
+            told.recv_timeout(peers::LIMIT).unwrap();
+            peer.write_all(&pattern(100_000)).unwrap();
+            answer();
+            let mut received = Vec::new();
+            peer.read_to_end(&mut received).map(|_| received)
+        });
+        assert_eq!(received.unwrap(), b"answer", "paused: {is_paused}");
     }
 }

@@ -314,6 +314,7 @@ impl Connection {
     /// Everything is sent: closes this side, or both. Never asks for another flush.
     fn end(self: &Rc<Self>, core: &Rc<Core>) -> bool {
         if self.flags.is_closing.get() {
+            self.discard_input(core);
             self.lose(core, ConnectionDone.into());
             return false;
         }
@@ -330,6 +331,29 @@ impl Connection {
             self.lose(core, ConnectionDone.into());
         }
         false
+    }
+
+    /// Throws away what has come and nobody wants. A socket that is closed with something unread
+    /// resets the connection, and that may destroy what was sent and is still on its way
+    /// (RFC 1122, 4.2.2.13).
+    ///
+    /// What comes after this still does: only a protocol that closes its sending side first, and
+    /// then waits for the end of the peer's, is safe from a peer that sends all the time.
+    fn discard_input(&self, core: &Core) {
+        let mut buffer = core.take_read_buffer();
+        for _ in 0..CALLS_PER_TURN {
+            if self.flags.read_is_closed.get() {
+                break;
+            }
+            let outcome = match &*self.stream.borrow() {
+                Some(stream) => (&*stream).read(&mut buffer),
+                None => break,
+            };
+            if !matches!(outcome, Ok(count) if count == buffer.len()) {
+                break;
+            }
+        }
+        core.put_read_buffer(buffer);
     }
 
     /// Whether somebody makes more to send, so that this side must not be closed.
@@ -473,6 +497,7 @@ impl Descriptor for Connection {
         if let Some(output) = self.output.borrow_mut().as_mut() {
             let _ = self.send(output);
         }
+        self.discard_input(core);
         self.lose(core, ConnectionLost { cause: None }.into());
     }
 }
