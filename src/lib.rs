@@ -58,7 +58,8 @@ pub use deferred_reactor::{
     Reactor, ReactorAlreadyRunningError, ReactorGoneError, ReactorNotRunningError,
     ReactorStoppedError, ReactorTime, RemoteReactor, Resolver, SystemEvent, TimeoutError,
     TriggerId, Unhandled, UnknownTriggerError, defer_later, defer_to_thread, deferred,
-    deferred_list, gather_results, maybe_deferred, net, on_unhandled, race, react, sleep, threads,
+    deferred_list, gather_results, maybe_deferred, net, on_unhandled, race, react, sleep, testing,
+    threads,
 };
 
 pub use exposition::{MetricsResource, MetricsServer, start_http_server};

@@ -23,6 +23,7 @@ use crate::web::{Method, Rendered, Request, Resource, Response, header};
 /// - A large registry is gathered and encoded in a thread, so that other requests are not held up;
 ///   whether it is large is known after the first scrape, to this resource and its clones. Scrapes
 ///   that come meanwhile, and want the same, are given the same: a resource has one such thread.
+///   A test on a [`MemoryReactor`](deferred_reactor::testing::MemoryReactor) has none.
 ///
 /// ```
 /// use prometheus_deferred::MetricsResource;
@@ -152,6 +153,7 @@ impl Resource for MetricsResource {
         if !self.is_in_place
             && self.size.load(Ordering::Relaxed) > WORTH_A_THREAD
             && let Some(reactor) = request.reactor()
+            && !reactor.is_in_memory()
         {
             let exposition = self.in_a_thread(scrape, &reactor);
             return exposition

@@ -34,6 +34,8 @@ mod metrics;
 use std::error::Error;
 use std::time::Instant;
 
+use deferred_reactor::time::now;
+
 pub use ending::{End, Ending};
 pub use metrics::{Increment, Observe, UpDown};
 
@@ -83,7 +85,8 @@ impl<F: FnOnce() -> R, R: Ending> Measured for F {
 ///
 /// There is one observation, when it ends, however it ends. On a Deferred, the time is counted
 /// from this call, and what is added to it afterwards is not part of it; a function is timed from
-/// when it is called to when what it returned ends.
+/// when it is called to when what it returned ends. In a test that stands on a
+/// [`MemoryReactor`](deferred_reactor::testing::MemoryReactor), that is the time of its clock.
 ///
 /// ```
 /// # use prometheus::{Histogram, HistogramOpts};
@@ -103,7 +106,7 @@ where
 {
     let timer = Timer {
         metric: metric.clone(),
-        start: Instant::now(),
+        start: now(),
     };
     measured.measure(move |_| drop(timer))
 }
@@ -116,7 +119,7 @@ struct Timer<M: Observe> {
 
 impl<M: Observe> Drop for Timer<M> {
     fn drop(&mut self) {
-        let seconds = self.start.elapsed().as_secs_f64();
+        let seconds = now().saturating_duration_since(self.start).as_secs_f64();
         metrics::update(|| self.metric.observe_seconds(seconds));
     }
 }

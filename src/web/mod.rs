@@ -35,6 +35,44 @@
 //! Rendering gives a [`Rendered`]: a body or a [`Response`] at once, a `Deferred` of one, another
 //! resource, or [`NOT_DONE_YET`], when the [`Request`] was moved to where it will be finished. A
 //! resource that panics or fails is answered with 500; the error is logged and not shown.
+//!
+//! # Testing a site
+//!
+//! On a [`MemoryReactor`](crate::testing::MemoryReactor), a site is what it is in the program, and a
+//! test needs no port, no waiting and no thread. What is measured takes exactly as long as the test
+//! lets pass:
+//!
+//! ```
+//! use std::time::Duration;
+//! use prometheus::{Histogram, HistogramOpts, Registry};
+//! use prometheus_deferred::web::{Klein, Site};
+//! use prometheus_deferred::{Failure, MetricsResource, defer_later, testing::MemoryReactor, time};
+//!
+//! let registry = Registry::new();
+//! let seconds = Histogram::with_opts(HistogramOpts::new("nap_duration_seconds", "Naps."))?;
+//! registry.register(Box::new(seconds.clone()))?;
+//!
+//! let memory = MemoryReactor::new();
+//! let clock = memory.reactor().clone();
+//! let mut app = Klein::new();
+//! app.route("/nap", move |_| {
+//!     time(&seconds, defer_later(&clock, Duration::from_secs(5), || Ok("good morning\n")))
+//! });
+//! app.route("/metrics", move |_| MetricsResource::with_registry(registry.clone()));
+//! memory.listen_tcp("127.0.0.1:80", Site::new(app.resource()))?;
+//!
+//! let client = memory.connect_tcp("127.0.0.1:80")?;
+//! assert_eq!(client.exchange("GET /nap HTTP/1.1\r\nHost: h\r\n\r\n"), b"");
+//! memory.advance(Duration::from_secs(5));
+//! assert!(String::from_utf8(client.received())?.ends_with("\r\n\r\ngood morning\n"));
+//!
+//! let page = client.exchange("GET /metrics HTTP/1.1\r\nHost: h\r\n\r\n");
+//! assert!(String::from_utf8(page)?.contains("\nnap_duration_seconds_sum 5\n"));
+//!
+//! memory.advance(Duration::from_secs(60)); // idle for so long, it is closed
+//! assert!(client.has_ended());
+//! # Ok::<(), Failure>(())
+//! ```
 
 mod channel;
 mod http1;

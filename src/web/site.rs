@@ -3,9 +3,10 @@
 use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::rc::Rc;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use deferred_reactor::net::{Address, Factory, Protocol};
+use deferred_reactor::time::system_time;
 
 use super::channel::HttpProtocol;
 use super::http1::head::HeadLimits;
@@ -225,7 +226,7 @@ impl Shared {
     pub(super) fn write_date(&self, out: &mut Vec<u8>, now: Instant) {
         let mut date = self.date.borrow_mut();
         if date.valid_until.is_none_or(|end| now >= end) {
-            let time = SystemTime::now();
+            let time = system_time();
             let age = time.duration_since(UNIX_EPOCH).unwrap_or_default();
             let left = Duration::from_secs(1) - Duration::from_nanos(age.subsec_nanos().into());
             date.valid_until = Some(now + left);

@@ -3,6 +3,8 @@
 //! Whatever waits here gives up after [`PATIENCE`], so that a server that hangs fails its test. What
 //! runs on the server's thread tells the test about it with [`note`]; requests that it should keep
 //! for later go to [`keep`], and the test says what becomes of them.
+//!
+//! [`InMemory`] is the same without a thread, a socket and a clock: for what is about time.
 
 #![allow(dead_code, reason = "every test file uses a part of this")]
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
@@ -16,6 +18,7 @@ use std::sync::{Condvar, Mutex, Once};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use prometheus_deferred::testing::{MemoryConnection, MemoryReactor};
 use prometheus_deferred::web::{NOT_DONE_YET, Rendered, Request, Resource, Site};
 use prometheus_deferred::{Reactor, RemoteReactor};
 
@@ -179,6 +182,49 @@ impl Drop for Server {
     }
 }
 
+/// A site on a reactor in memory.
+pub(crate) struct InMemory {
+    pub(crate) reactor: MemoryReactor,
+    notes: Receiver<String>,
+}
+
+impl InMemory {
+    /// Serves one function, whatever the path and the method.
+    pub(crate) fn of<R: Into<Rendered>>(render: impl Fn(Request) -> R + 'static) -> Self {
+        Self::with_site(|_| Site::new(leaf(render)))
+    }
+
+    pub(crate) fn with_site(site: impl FnOnce(&Reactor) -> Site) -> Self {
+        Self::on(MemoryReactor::new(), site)
+    }
+
+    pub(crate) fn on(reactor: MemoryReactor, site: impl FnOnce(&Reactor) -> Site) -> Self {
+        collect_log();
+        let (notes_in, notes) = mpsc::channel();
+        NOTES.set(Some(notes_in));
+        KEPT.take();
+        reactor.listen_tcp("127.0.0.1:80", site(&reactor)).unwrap();
+        Self { reactor, notes }
+    }
+
+    pub(crate) fn connect(&self) -> Client<MemoryConnection> {
+        Client {
+            stream: self.reactor.connect_tcp("127.0.0.1:80").unwrap(),
+            unread: Vec::new(),
+        }
+    }
+
+    /// What was [`note`]d since this was last asked.
+    pub(crate) fn notes(&self) -> Vec<String> {
+        self.reactor.pump();
+        self.notes.try_iter().collect()
+    }
+
+    pub(crate) fn pass(&self, time: Duration) {
+        self.reactor.advance(time);
+    }
+}
+
 /// A resource made of a function: it renders any method and every path below it.
 pub(crate) fn leaf<R: Into<Rendered>>(
     render: impl Fn(Request) -> R + 'static,
@@ -201,16 +247,12 @@ pub(crate) fn leaf<R: Into<Rendered>>(
 }
 
 /// One connection, seen from the client.
-pub(crate) struct Client {
-    stream: TcpStream,
+pub(crate) struct Client<S = TcpStream> {
+    pub(crate) stream: S,
     unread: Vec<u8>,
 }
 
 impl Client {
-    pub(crate) fn send(&mut self, bytes: impl AsRef<[u8]>) {
-        self.stream.write_all(bytes.as_ref()).unwrap();
-    }
-
     /// Sends until everything is sent, or the server takes no more for a while; how much it took.
     pub(crate) fn send_until_stalled(&mut self, bytes: &[u8]) -> usize {
         let patience = Duration::from_millis(300);
@@ -227,13 +269,23 @@ impl Client {
         sent
     }
 
-    pub(crate) fn get(&mut self, target: &str) {
-        self.send(format!("GET {target} HTTP/1.1\r\nHost: h\r\n\r\n"));
-    }
-
     /// A second handle, to send from another thread.
     pub(crate) fn sender(&self) -> TcpStream {
         self.stream.try_clone().unwrap()
+    }
+
+    pub(crate) fn close_sending(&self) {
+        self.stream.shutdown(Shutdown::Write).unwrap();
+    }
+}
+
+impl<S: Read + Write> Client<S> {
+    pub(crate) fn send(&mut self, bytes: impl AsRef<[u8]>) {
+        self.stream.write_all(bytes.as_ref()).unwrap();
+    }
+
+    pub(crate) fn get(&mut self, target: &str) {
+        self.send(format!("GET {target} HTTP/1.1\r\nHost: h\r\n\r\n"));
     }
 
     /// Reads one response.
@@ -304,10 +356,6 @@ impl Client {
     pub(crate) fn take(&mut self, length: usize) -> Vec<u8> {
         assert_eq!(self.take_some(length).len(), length, "the server closed");
         self.unread.drain(..length).collect()
-    }
-
-    pub(crate) fn close_sending(&self) {
-        self.stream.shutdown(Shutdown::Write).unwrap();
     }
 
     /// At most so many bytes, fewer only at the end; they stay unread.
