@@ -3,19 +3,18 @@
 mod support;
 
 use std::io::Write;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, LazyLock, Mutex};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use prometheus_deferred::sleep;
+use prometheus_deferred::testing::MemoryReactor;
 use prometheus_deferred::web::{Klein, NOT_DONE_YET, Rendered, Request, Response, Site, header};
 use proptest::prelude::*;
-use support::{Client, PATIENCE, Server, keep, leaf, note, times_logged};
+use support::{Client, InMemory, Server, keep, leaf, note, times_logged, with_kept};
 
 /// Answers at once, later, in parts, and with what it got.
-fn many_ways() -> Server {
-    Server::with_site(|reactor| {
+fn many_ways(reactor: MemoryReactor) -> InMemory {
+    InMemory::on(reactor, |reactor| {
         let clock = reactor.clone();
         let mut app = Klein::new();
         app.route("/now", |_| "now");
@@ -48,15 +47,14 @@ const REQUESTS: [&str; 9] = [
 ];
 const LAST: &str = "GET /now HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n";
 
-/// All that is answered to bytes sent in these pieces, but for the dates.
-fn answers(server: &Server, bytes: &str, cuts: impl IntoIterator<Item = usize>) -> String {
+/// All that is answered to bytes that arrive in these pieces, but for the dates.
+fn answers(server: &InMemory, bytes: &str, cuts: impl IntoIterator<Item = usize>) -> String {
     let mut client = server.connect();
     let mut at = 0;
     for cut in cuts {
         client.send(&bytes[at..cut]);
         at = cut;
-        // The server has read this piece, or will soon.
-        server.run(|_| ());
+        server.reactor.pump();
     }
     client.send(&bytes[at..]);
     let answers = String::from_utf8(client.rest()).expect("answers are text");
@@ -67,7 +65,7 @@ fn answers(server: &Server, bytes: &str, cuts: impl IntoIterator<Item = usize>) 
 /// W-47.
 #[test]
 fn bytes_that_come_one_at_a_time_are_answered_as_in_one_piece() {
-    let server = many_ways();
+    let server = many_ways(MemoryReactor::new());
     let bytes = REQUESTS.concat() + LAST;
     let whole = answers(&server, &bytes, []);
     assert_eq!(whole.matches("HTTP/1.1 200 OK\r\n").count(), REQUESTS.len());
@@ -77,7 +75,7 @@ fn bytes_that_come_one_at_a_time_are_answered_as_in_one_piece() {
 
 proptest! {
     #![proptest_config(ProptestConfig {
-        cases: 40,
+        cases: 100,
         failure_persistence: None,
         ..Default::default()
     })]
@@ -87,9 +85,9 @@ proptest! {
     fn any_requests_cut_anywhere_are_answered_as_one_by_one(
         requests in prop::collection::vec(prop::sample::select(&REQUESTS[..]), 0..8),
         cuts in prop::collection::vec(any::<prop::sample::Index>(), 0..12),
+        seed in any::<Option<u64>>(),
     ) {
-        static SERVER: LazyLock<Mutex<Server>> = LazyLock::new(|| Mutex::new(many_ways()));
-        let server = SERVER.lock().unwrap();
+        let server = many_ways(seed.map_or_else(MemoryReactor::new, MemoryReactor::with_seed));
         let bytes = requests.concat() + LAST;
         let mut want = String::new();
         for request in &requests {
@@ -282,39 +280,48 @@ fn nobody_is_told_to_go_on_who_would_not_understand_or_need_not() {
     }
 }
 
-/// A time that passes soon.
-const SOON: Duration = Duration::from_millis(60);
+const SECOND: Duration = Duration::from_secs(1);
 
-/// Waits for a connection to be closed that has just been opened on this site and is idle.
-fn wait_for_an_idle_one_to_be_closed(server: &Server) {
-    assert_eq!(server.connect().rest(), b"");
+/// Passes so much time that a deadline is just not reached, and then reaches it.
+fn just_before_and_at(server: &InMemory, deadline: Duration, before: impl FnOnce()) {
+    let moment = Duration::from_nanos(1);
+    server.pass(deadline - moment);
+    before();
+    server.pass(moment);
 }
 
 /// W-50.
 #[test]
 fn an_idle_connection_is_closed() {
-    let server = Server::with_site(|_| Site::new(leaf(|_| "x")).keep_alive(SOON));
-    wait_for_an_idle_one_to_be_closed(&server);
+    let server = InMemory::with_site(|_| Site::new(leaf(|_| "x")).keep_alive(60 * SECOND));
+    let mut unused = server.connect();
+    let mut empty_line = server.connect();
+    server.pass(20 * SECOND);
+    empty_line.send("\r\n");
+    server.pass(20 * SECOND);
     let mut used = server.connect();
     used.get("/");
     assert_eq!(used.reply().text(), "x");
+    just_before_and_at(&server, 20 * SECOND, || {
+        assert!(!unused.stream.has_ended() && !empty_line.stream.has_ended());
+    });
+    assert_eq!(unused.rest(), b"");
+    assert_eq!(empty_line.rest(), b"", "it is no request");
+    just_before_and_at(&server, 40 * SECOND, || assert!(!used.stream.has_ended()));
     assert_eq!(used.rest(), b"");
-    let mut empty_line = server.connect();
-    empty_line.send("\r\n");
-    assert_eq!(empty_line.rest(), b"");
 }
 
 /// W-50. Each deadline is for its phase and for no other.
 #[test]
 fn idle_time_does_not_run_in_a_request_or_while_it_is_handled() {
-    let server = Server::with_site(|_| {
+    let server = InMemory::with_site(|_| {
         Site::new(leaf(|request: Request| {
             if request.path() == "/kept" {
                 return keep(request);
             }
             request.body().clone().into()
         }))
-        .keep_alive(SOON)
+        .keep_alive(60 * SECOND)
         .header_timeout(None)
         .body_timeout(None)
     });
@@ -324,170 +331,168 @@ fn idle_time_does_not_run_in_a_request_or_while_it_is_handled() {
     body.send("PUT / HTTP/1.1\r\nHost: h\r\nContent-Length: 4\r\n\r\nbo");
     let mut kept = server.connect();
     kept.get("/kept");
-    assert_eq!(server.next_note(), "/kept");
-    wait_for_an_idle_one_to_be_closed(&server);
+    assert_eq!(server.notes(), ["/kept"]);
+    server.pass(3600 * SECOND);
     head.send("TP/1.1\r\nHost: h\r\n\r\n");
     assert_eq!(head.reply().status, 200);
     body.send("dy");
     assert_eq!(body.reply().text(), "body");
-    server.with_kept("/kept", |request| request.respond("late").is_ok());
+    with_kept("/kept", |request| request.respond("late").is_ok());
     assert_eq!(kept.reply().text(), "late");
     // And it runs again.
+    just_before_and_at(&server, 60 * SECOND, || assert!(!kept.stream.has_ended()));
     assert_eq!(kept.rest(), b"");
 }
 
 /// W-50. No deadline is for the time in which we are slow.
 #[test]
 fn no_deadline_runs_while_a_request_is_handled() {
-    let server = Server::with_site(|_| {
+    let server = InMemory::with_site(|_| {
         Site::new(leaf(keep))
-            .keep_alive(SOON)
-            .header_timeout(SOON)
-            .body_timeout(SOON)
-            .abort_timeout(SOON)
+            .keep_alive(SECOND)
+            .header_timeout(SECOND)
+            .body_timeout(SECOND)
+            .abort_timeout(SECOND)
     });
     let mut client = server.connect();
     client.send("PUT /1 HTTP/1.1\r\nHost: h\r\nContent-Length: 1\r\n\r\nx");
     // The half of the next is not timed either, as long as we do not look at it.
     client.send("GET /2 HT");
-    assert_eq!(server.next_note(), "/1");
-    wait_for_an_idle_one_to_be_closed(&server);
-    wait_for_an_idle_one_to_be_closed(&server);
-    server.with_kept("/1", |request| request.respond("one").is_ok());
+    assert_eq!(server.notes(), ["/1"]);
+    server.pass(3600 * SECOND);
+    with_kept("/1", |request| request.respond("one").is_ok());
     assert_eq!(client.reply().text(), "one");
+    server.pass(SECOND);
     assert_eq!(client.reply().status, 408, "now it is");
-}
-
-/// Sends a byte every now and then, until it is told to stop.
-struct Drip(Arc<AtomicBool>);
-
-impl Drip {
-    fn start(client: &Client) -> Self {
-        let stops = Arc::new(AtomicBool::new(false));
-        let (mut sender, flag) = (client.sender(), stops.clone());
-        thread::spawn(move || {
-            while !flag.load(Ordering::Relaxed) && sender.write_all(b"x").is_ok() {
-                thread::sleep(Duration::from_millis(5));
-            }
-        });
-        Self(stops)
-    }
-}
-
-impl Drop for Drip {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::Relaxed);
-    }
 }
 
 /// W-50. However steadily the bytes come.
 #[test]
 fn a_head_or_body_that_takes_too_long_is_refused() {
-    for (start, idle) in [
-        ("GET / HTTP/1.1\r\nHost: h\r\nX: ", None),
+    for (start, idle, timeout) in [
+        ("GET / HTTP/1.1\r\nHost: h\r\nX: ", None, 30),
         (
             "PUT / HTTP/1.1\r\nHost: h\r\nContent-Length: 100000\r\n\r\n",
             None,
+            60,
         ),
         (
             "PUT / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\nfffff\r\n",
-            Some(SOON),
+            Some(SECOND),
+            60,
         ),
     ] {
-        let server = Server::with_site(move |_| {
-            Site::new(leaf(|_| note("rendered")))
-                .keep_alive(idle)
-                .header_timeout(SOON)
-                .body_timeout(SOON)
-        });
         for drips in [false, true] {
+            let server = InMemory::with_site(|_| {
+                Site::new(leaf(|_| note("rendered")))
+                    .keep_alive(idle)
+                    .header_timeout(30 * SECOND)
+                    .body_timeout(60 * SECOND)
+            });
             let mut client = server.connect();
             client.send(start);
-            let drip = drips.then(|| Drip::start(&client));
+            server.reactor.pump();
+            for _ in 0..10 {
+                server.pass(timeout * SECOND / 10 - SECOND / 1000);
+                if drips {
+                    client.send("x");
+                }
+            }
+            assert_eq!(client.stream.received(), b"", "{start}: there is time left");
+            server.pass(SECOND / 100);
             let reply = client.reply();
             assert_eq!(reply.status, 408, "{start}");
             assert_eq!(reply.header("Connection"), Some("close"));
             assert_eq!(client.rest(), b"", "the sending side is closed");
-            drop(drip);
+            assert!(!client.stream.is_closed(), "for the client may be sending");
+            if drips {
+                client.send("x");
+            }
+            server.pass(5 * SECOND);
+            assert!(client.stream.is_closed());
+            assert!(!client.stream.is_reset());
+            assert_eq!(server.notes(), [""; 0]);
         }
-        assert_eq!(server.left_notes(), [""; 0]);
     }
 }
 
 /// W-50. The second request of a connection has the same time as the first.
 #[test]
 fn every_request_has_its_own_time() {
-    let server = Server::with_site(|_| {
+    let server = InMemory::with_site(|_| {
         Site::new(leaf(|_| "x"))
             .keep_alive(None)
-            .header_timeout(SOON)
-            .body_timeout(SOON)
+            .header_timeout(30 * SECOND)
+            .body_timeout(60 * SECOND)
     });
     let mut client = server.connect();
-    let mut others = server.connect();
     for _ in 0..3 {
-        client.get("/");
+        client.send("GET / HTTP/1.1\r\n");
+        server.pass(29 * SECOND);
+        client.send("Host: h\r\n\r\n");
         assert_eq!(client.reply().status, 200);
-        // As long as this takes, the first connection is idle, which is not limited here.
-        others.send("GET");
-        assert_eq!(others.reply().status, 408);
-        others = server.connect();
+        // As long as this takes, it is idle, which is not limited here.
+        server.pass(3600 * SECOND);
     }
     client.send("PUT / HTTP/1.1\r\nHost: h\r\nContent-Length: 3\r\n\r\nx");
+    server.reactor.pump();
+    just_before_and_at(&server, 60 * SECOND, || {
+        assert_eq!(client.stream.received(), b"");
+    });
     assert_eq!(client.reply().status, 408);
-}
-
-/// Sends now and then, until the server has reset the connection.
-fn wait_for_reset(client: &Client) {
-    let mut sender = client.sender();
-    let start = Instant::now();
-    while sender.write_all(b"x").is_ok() {
-        assert!(start.elapsed() < PATIENCE, "the server does not let go");
-        thread::sleep(Duration::from_millis(5));
-    }
 }
 
 /// W-50, law 7. Neither a last response nor any other waits for ever for a client to read it.
 #[test]
 fn a_client_that_reads_nothing_is_cut_off() {
-    let server = Server::with_site(|_| {
-        Site::new(leaf(|_| vec![b'x'; 32 << 20]))
-            .keep_alive(SOON)
-            .abort_timeout(SOON)
+    let server = InMemory::with_site(|_| {
+        Site::new(leaf(|_| vec![b'x'; 1 << 20]))
+            .keep_alive(60 * SECOND)
+            .abort_timeout(15 * SECOND)
     });
-    for connection in ["close", "keep-alive"] {
+    // Whether something was read is looked at when a deadline comes: 1000 bytes were at the first.
+    for (connection, patience) in [("close", 15 + 15), ("keep-alive", 60 + 15 + 15)] {
         let mut client = server.connect();
+        client.stream.block_writes(1000);
         client.send(format!(
             "GET / HTTP/1.1\r\nHost: h\r\nConnection: {connection}\r\n\r\n"
         ));
-        wait_for_reset(&client);
+        server.reactor.pump();
+        just_before_and_at(&server, patience * SECOND, || {
+            assert!(!client.stream.is_closed(), "{connection}");
+        });
+        assert!(client.stream.is_reset(), "it must not be taken for all");
+        assert_eq!(client.stream.received().len(), 1000);
     }
 }
 
 /// W-50. A client that is slow and not dead gets everything.
 #[test]
 fn a_client_that_reads_slowly_gets_everything() {
-    const PIECE: usize = 1 << 20;
-    let server = Server::with_site(|_| {
-        let patience = Duration::from_millis(600);
-        let body = (0..24 * PIECE)
-            .map(|at| (at / PIECE) as u8)
-            .collect::<Vec<u8>>();
-        let body = bytes::Bytes::from(body);
-        Site::new(leaf(move |_| body.clone()))
-            .keep_alive(patience)
-            .abort_timeout(patience)
+    const PIECE: usize = 10_000;
+    let body: Vec<u8> = (0..24 * PIECE).map(|at| (at / 3) as u8).collect();
+    let body = bytes::Bytes::from(body);
+    let sent = body.clone();
+    let server = InMemory::with_site(|_| {
+        Site::new(leaf(move |_| sent.clone()))
+            .keep_alive(15 * SECOND)
+            .abort_timeout(15 * SECOND)
     });
     for connection in ["close", "keep-alive"] {
         let mut client = server.connect();
+        client.stream.block_writes(PIECE);
         client.send(format!(
             "GET / HTTP/1.1\r\nHost: h\r\nConnection: {connection}\r\n\r\n"
         ));
         client.head_reply();
-        for number in 0..24 {
-            thread::sleep(Duration::from_millis(40));
-            assert!(client.take(PIECE).iter().all(|byte| *byte == number));
+        for _ in 1..24 {
+            server.pass(14 * SECOND);
+            client.stream.block_writes(PIECE);
         }
+        server.pass(14 * SECOND);
+        client.stream.unblock_writes();
+        assert!(client.take(body.len()) == body, "{connection}");
+        server.pass(15 * SECOND);
         assert_eq!(client.rest(), b"");
     }
 }
@@ -551,7 +556,7 @@ fn any_read_ahead_limit_lets_every_request_through() {
         let server = Server::with_site(move |_| {
             Site::new(leaf(keep))
                 .max_read_ahead_bytes(limit)
-                .header_timeout(SOON * 50)
+                .header_timeout(3 * SECOND)
         });
         let mut client = server.connect();
         client.get("/1");
