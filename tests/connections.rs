@@ -4,13 +4,13 @@ mod support;
 
 use std::io::Write;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use prometheus_deferred::sleep;
 use prometheus_deferred::testing::MemoryReactor;
 use prometheus_deferred::web::{Klein, NOT_DONE_YET, Rendered, Request, Response, Site, header};
 use proptest::prelude::*;
-use support::{Client, InMemory, Server, keep, leaf, note, times_logged, with_kept};
+use support::{Client, InMemory, PATIENCE, Server, keep, leaf, note, times_logged, with_kept};
 
 /// Answers at once, later, in parts, and with what it got.
 fn many_ways(reactor: MemoryReactor) -> InMemory {
@@ -217,7 +217,16 @@ fn a_connection_is_closed_behind_a_last_request() {
         client.send(last);
         assert_eq!(client.reply().text(), "done");
         assert_eq!(client.rest(), b"");
-        wait_for_reset(&client);
+        // Nobody is there any more to take this, which the second one or a later one finds out.
+        let mut sender = client.sender();
+        let start = Instant::now();
+        while sender.write_all(b"x").is_ok() {
+            assert!(
+                start.elapsed() < PATIENCE,
+                "the server waits for the client"
+            );
+            thread::yield_now();
+        }
     }
 }
 
@@ -612,6 +621,30 @@ fn requests_before_the_end_of_the_input_are_answered() {
         client.close_sending();
         for number in 0..count {
             assert_eq!(client.reply().body.len(), length, "request {number}");
+        }
+        assert_eq!(client.rest(), b"");
+    }
+}
+
+/// The same, where the end is heard of while some of the answers have been taken, and not all.
+#[test]
+fn requests_that_wait_for_room_are_answered_though_the_input_has_ended() {
+    const LENGTH: usize = 100_000;
+    for taken in [0, LENGTH, 2 * LENGTH, 3 * LENGTH] {
+        let server = InMemory::of(|_| "x".repeat(LENGTH));
+        let mut client = server.connect();
+        client.stream.block_writes(taken);
+        client.send("GET / HTTP/1.1\r\nHost: h\r\n\r\n".repeat(9));
+        server.reactor.pump();
+        client.stream.close_sending();
+        server.reactor.pump();
+        client.stream.unblock_writes();
+        for number in 0..9 {
+            assert_eq!(
+                client.reply().body.len(),
+                LENGTH,
+                "request {number}, {taken} taken"
+            );
         }
         assert_eq!(client.rest(), b"");
     }

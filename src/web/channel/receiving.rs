@@ -57,11 +57,13 @@ impl Channel {
 
     /// The client sends no more. It cannot be told apart from one that has gone, and Twisted takes
     /// it for one; but requests that wait only for earlier answers to be read get theirs first.
-    pub(super) fn input_ended(&self) {
-        let waits_for_room = self.phase.get() == Phase::Idle
+    pub(super) fn input_ended(self: &Rc<Self>) {
+        self.has_ended.set(true);
+        // There may be room again for what had to wait; nobody has looked since.
+        self.receive(&[]);
+        let waits_for_room = matches!(self.phase.get(), Phase::Idle | Phase::Head)
             && self.is_output_full()
             && !self.input.borrow().is_empty();
-        self.has_ended.set(true);
         if !waits_for_room {
             self.transport().lose_connection();
         }
