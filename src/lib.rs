@@ -51,15 +51,15 @@ pub mod web;
 #[doc(inline)]
 pub use deferred_reactor::time;
 pub use deferred_reactor::{
-    AbandonedError, AlreadyCalledError, CancelledError, Canceller, Clock, Deferred, DeferredList,
-    DeferredLock, DeferredQueue, DeferredSemaphore, DelayedCall, DelayedCallError, ExitRequest,
-    Failure, FailureGroup, FirstError, ListEntry, LoopingCall, LoopingCallError, NoLostFailures,
-    NotFiredError, Outcome, PanicError, Pauser, Permit, Phase, QueueOverflow, QueueUnderflow,
-    Reactor, ReactorAlreadyRunningError, ReactorGoneError, ReactorNotRunningError,
-    ReactorStoppedError, ReactorTime, RemoteReactor, Resolver, SystemEvent, TimeoutError,
-    TriggerId, Unhandled, UnknownTriggerError, defer_later, defer_to_thread, deferred,
-    deferred_list, gather_results, maybe_deferred, net, on_unhandled, race, react, sleep, testing,
-    threads,
+    AbandonedError, AlreadyCalledError, BlockingCallError, CancelledError, Canceller, Clock,
+    Deferred, DeferredList, DeferredLock, DeferredQueue, DeferredSemaphore, DelayedCall,
+    DelayedCallError, ExitRequest, Failure, FailureGroup, FirstError, ListEntry, LoopingCall,
+    LoopingCallError, NoLostFailures, NotFiredError, Outcome, PanicError, Pauser, Permit, Phase,
+    QueueOverflow, QueueUnderflow, Reactor, ReactorAlreadyRunningError, ReactorGoneError,
+    ReactorNotRunningError, ReactorStoppedError, ReactorTime, RemoteReactor, RemoteResolver,
+    Resolver, SystemEvent, TimeoutError, TriggerId, Unhandled, UnknownTriggerError,
+    blocking_call_from_thread, defer_later, defer_to_thread, deferred, deferred_list,
+    gather_results, maybe_deferred, net, on_unhandled, race, react, sleep, testing, threads,
 };
 
 pub use exposition::{MetricsResource, MetricsServer, start_http_server};

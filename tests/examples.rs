@@ -83,6 +83,32 @@ fn looping_and_awaiting_print_what_they_say_and_end_by_themselves() {
     }
 }
 
+///
+#[test]
+fn threads_counts_the_lines_of_files_and_ends() {
+    let manifest = concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml");
+    let lines = include_str!("../Cargo.toml").lines().count();
+    let output = Example::run("threads", &[manifest, "no such file"]);
+    assert!(output.status.success(), "{output:?}");
+    let text = String::from_utf8(output.stdout).unwrap();
+    let (mut files, end) = text.trim_end().rsplit_once('\n').expect("three lines");
+    // They come as they are ready.
+    if let Some((second, first)) = files.split_once('\n') {
+        assert!(
+            [first, second]
+                .iter()
+                .any(|line| line.starts_with("no such file: "))
+        );
+        files = if first.contains("Cargo") {
+            first
+        } else {
+            second
+        };
+    }
+    assert_eq!(files, format!("{manifest}: {lines} lines"));
+    assert!(end.starts_with("2 jobs done"), "{text}");
+}
+
 ///
 #[cfg(unix)]
 #[test]

@@ -55,7 +55,10 @@ pub use deferred::{
 };
 pub use react::{ExitRequest, ReactorStoppedError, react};
 pub use reactor::{Reactor, ReactorAlreadyRunningError, ReactorNotRunningError};
-pub use threads::{ReactorGoneError, RemoteReactor, defer_to_thread};
+pub use threads::{
+    BlockingCallError, ReactorGoneError, RemoteReactor, RemoteResolver, blocking_call_from_thread,
+    defer_to_thread,
+};
 pub use time::{
     Clock, DelayedCall, DelayedCallError, LoopingCall, LoopingCallError, ReactorTime, defer_later,
     sleep,

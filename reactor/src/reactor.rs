@@ -26,7 +26,7 @@ use slab::Slab;
 use crate::deferred::{Deferred, Failure, Outcome, block};
 use crate::net::{CannotListenError, Factory, Port, Spares, Transport};
 use crate::testing::Network;
-use crate::threads::{Door, Pool, RemoteReactor, Waiting};
+use crate::threads::{Door, Pool, RemoteReactor, ThreadPoolStats, Waiting};
 use crate::time::{DelayedCall, ReactorTime, TimeSource};
 use crate::triggers::{Phase, SystemEvent, TriggerId, Triggers, UnknownTriggerError};
 
@@ -446,12 +446,18 @@ impl Reactor {
     /// Runs `function` in a thread of the pool, for its effect; a panic in it is logged. For its
     /// result, see [`defer_to_thread`](crate::defer_to_thread).
     pub fn call_in_thread(&self, function: impl FnOnce() + Send + 'static) {
-        self.0.pool.submit(Box::new(function));
+        let pool = &self.0.pool;
+        pool.submit(pool.next_ticket(), Box::new(function));
     }
 
     /// Sets how many threads the pool may have (10 unless set, and at least 1).
     pub fn suggest_thread_pool_size(&self, size: usize) {
         self.0.pool.resize(size);
+    }
+
+    /// How the pool is doing: its threads, its queue, and how long jobs have waited.
+    pub fn thread_pool_stats(&self) -> ThreadPoolStats {
+        self.0.pool.stats()
     }
 
     /// Opens a TCP port and makes a protocol for each connection to it.
@@ -498,7 +504,7 @@ impl Reactor {
     fn end_run(&self) {
         let core = &self.0;
         core.close_all();
-        core.pool.stop();
+        core.stop_threads();
         core.remove_signals();
         core.is_running.set(false);
         core.state.set(LifeState::Idle);
@@ -527,6 +533,7 @@ impl Reactor {
 
     fn start_up(&self) {
         let core = &self.0;
+        core.door.let_wait();
         let started = Rc::downgrade(core);
         drop(core.triggers.fire(SystemEvent::Startup, move || {
             // It may have been asked to stop in the meantime.
@@ -613,7 +620,7 @@ impl Reactor {
         core.close_all();
         // Without threads, what they were given is done here.
         while core.network.is_some() && core.pool.work_here() {}
-        core.pool.stop();
+        core.stop_threads();
         // What the last jobs handed back still fires.
         self.make_thread_calls();
         core.triggers.finish(SystemEvent::Shutdown);
@@ -940,6 +947,12 @@ impl Core {
             drop(self.attention.take());
             guard("dropping the delayed calls", || self.time.clear());
         }
+    }
+
+    /// Waits until the threads of the pool have ended, none of which may then wait for the loop.
+    fn stop_threads(&self) {
+        self.door.send_home();
+        self.pool.stop();
     }
 
     #[cfg(unix)]

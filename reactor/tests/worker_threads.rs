@@ -11,7 +11,8 @@ use std::thread::{self, ThreadId};
 use std::time::Duration;
 
 use deferred_reactor::{
-    AbandonedError, Deferred, Failure, PanicError, Phase, Reactor, SystemEvent, defer_to_thread,
+    AbandonedError, CancelledError, Deferred, Failure, PanicError, Phase, Reactor, RemoteReactor,
+    SystemEvent, defer_to_thread,
 };
 
 use peers::run;
@@ -158,21 +159,154 @@ fn the_error_of_a_job_fails_its_deferred() {
     assert_eq!(seen.take(), [7]);
 }
 
-///
+/// and what it had captured is gone when `cancel` returns.
 #[test]
-fn a_cancelled_job_runs_and_its_result_is_dropped() {
+fn a_queued_job_that_is_cancelled_never_runs() {
     let reactor = Reactor::new().unwrap();
     let _nothing_lost = deferred_reactor::NoLostFailures::new();
-    let result = Arc::new(());
-    let value = result.clone();
-    let job = defer_to_thread(&reactor, move || Ok(value));
+    let (held, other) = (Arc::new(()), Arc::new(AtomicUsize::new(0)));
+    let captured = held.clone();
+    let job = defer_to_thread(&reactor, move || -> Result<(), Failure> {
+        unreachable!("{captured:?}")
+    });
+    let jobs = (0..3).map(|_| {
+        let other = other.clone();
+        defer_to_thread(&reactor, move || Ok(other.fetch_add(1, Ordering::SeqCst)))
+    });
+    let jobs: Vec<_> = jobs.collect();
+    assert_eq!(reactor.thread_pool_stats().queued, 4);
     job.cancel();
-    let failure = job.result().unwrap_err();
-    assert!(failure.is::<deferred_reactor::CancelledError>());
-    let next = defer_to_thread(&reactor, || Ok(()));
-    stop_after(&reactor, vec![next]);
+    assert_eq!(Arc::strong_count(&held), 1);
+    assert_eq!(reactor.thread_pool_stats().queued, 3);
+    assert_eq!(reactor.thread_pool_stats().cancelled, 1);
+    assert!(job.result().unwrap_err().is::<CancelledError>());
+    stop_after(&reactor, jobs);
     run(&reactor);
-    assert_eq!(Arc::strong_count(&result), 1);
+    assert_eq!(other.load(Ordering::SeqCst), 3, "the others do run");
+    assert_eq!(peers::errors_logged_here(), Vec::<String>::new());
+}
+
+/// while the only worker is busy with another.
+#[test]
+fn a_job_can_be_cancelled_while_the_reactor_runs() {
+    let reactor = Reactor::new().unwrap();
+    reactor.suggest_thread_pool_size(1);
+    let (go_on, may_go_on) = mpsc::channel();
+    let first = job(&reactor, move || wait(&may_go_on));
+    let second = job(&reactor, || unreachable!());
+    let here = reactor.clone();
+    reactor.call_when_running(move || {
+        second.cancel();
+        second.cancel();
+        assert!(second.result().unwrap_err().is::<CancelledError>());
+        stop_after(&here, vec![first, job(&here, || {})]);
+        go_on.send(()).unwrap();
+    });
+    run(&reactor);
+    assert_eq!(peers::errors_logged_here(), Vec::<String>::new());
+}
+
+///
+#[test]
+fn the_result_of_a_job_that_was_cancelled_while_it_ran_is_dropped() {
+    for fails in [false, true] {
+        let reactor = Reactor::new().unwrap();
+        let _nothing_lost = deferred_reactor::NoLostFailures::new();
+        let result = Arc::new(());
+        let value = result.clone();
+        let ((tell, told), (go_on, may_go_on)) = (mpsc::channel(), mpsc::channel());
+        let job = defer_to_thread(&reactor, move || {
+            tell.send(()).unwrap();
+            wait(&may_go_on);
+            match fails {
+                true => Err(Failure::message("too late")),
+                false => Ok(value),
+            }
+        });
+        let here = reactor.clone();
+        reactor.call_when_running(move || {
+            wait(&told);
+            job.cancel();
+            assert!(job.result().unwrap_err().is::<CancelledError>());
+            go_on.send(()).unwrap();
+            assert_eq!(here.thread_pool_stats().cancelled, 0);
+            here.stop().unwrap();
+        });
+        run(&reactor);
+        assert_eq!(Arc::strong_count(&result), 1);
+        assert_eq!(reactor.thread_pool_stats().done, 1);
+        assert_eq!(peers::errors_logged_here(), Vec::<String>::new());
+    }
+}
+
+/// B-16: what a job had captured may do anything when it is dropped.
+#[test]
+fn a_cancelled_job_may_ask_for_more_while_it_is_dropped() {
+    struct Asks(RemoteReactor);
+    impl Drop for Asks {
+        fn drop(&mut self) {
+            let asked = self.0.call_from_thread(|reactor| {
+                let next = job(reactor, || {});
+                next.cancel();
+                assert!(next.result().unwrap_err().is::<CancelledError>());
+                reactor.stop().unwrap();
+            });
+            asked.unwrap();
+            panic!("and even this");
+        }
+    }
+    let reactor = Reactor::new().unwrap();
+    let asks = Asks(reactor.remote());
+    let job = job(&reactor, move || drop(asks));
+    peers::watch_log();
+    job.cancel();
+    assert!(job.result().unwrap_err().is::<CancelledError>());
+    run(&reactor);
+    let errors = peers::errors_logged_here();
+    assert_eq!(errors.len(), 1, "{errors:#?}");
+    assert!(errors[0].contains("and even this"));
+}
+
+/// what can be read while it works.
+#[test]
+fn the_pool_tells_how_it_is_doing() {
+    let reactor = Reactor::new().unwrap();
+    reactor.suggest_thread_pool_size(2);
+    let stats = reactor.thread_pool_stats();
+    assert_eq!((stats.size, stats.threads, stats.queued), (2, 0, 0));
+    assert_eq!(stats.longest_wait, Duration::ZERO);
+    let barrier = Arc::new(Barrier::new(3));
+    let jobs = (0..5).map(|n| {
+        let barrier = barrier.clone();
+        job(&reactor, move || {
+            if n < 2 {
+                barrier.wait();
+                barrier.wait();
+            }
+        })
+    });
+    let jobs = jobs.collect();
+    let stats = reactor.thread_pool_stats();
+    assert_eq!((stats.threads, stats.queued, stats.active), (0, 5, 0));
+    stop_after(&reactor, jobs);
+    let here = reactor.clone();
+    reactor.call_when_running(move || {
+        barrier.wait(); // two are at work
+        let stats = here.thread_pool_stats();
+        assert_eq!((stats.threads, stats.queued, stats.active), (2, 3, 2));
+        assert_eq!((stats.done, stats.cancelled), (0, 0));
+        assert!(stats.oldest_queued > Duration::ZERO);
+        assert!(stats.longest_wait > Duration::ZERO);
+        barrier.wait();
+    });
+    run(&reactor);
+    let stats = reactor.thread_pool_stats();
+    assert_eq!((stats.threads, stats.queued, stats.active), (0, 0, 0));
+    assert_eq!((stats.done, stats.cancelled), (5, 0));
+    assert_eq!(stats.oldest_queued, Duration::ZERO);
+    assert!(stats.waited > stats.longest_wait);
+    assert!(stats.waited < 5 * stats.longest_wait);
+    assert_eq!(peers::errors_logged_here(), Vec::<String>::new());
 }
 
 ///

@@ -101,7 +101,7 @@ impl<T> Resolver<T> {
         self.fire_at(result, Location::caller())
     }
 
-    pub(super) fn fire_at(
+    pub(crate) fn fire_at(
         mut self,
         result: Result<T, Failure>,
         line: Line,

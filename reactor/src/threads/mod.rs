@@ -1,13 +1,20 @@
 //! Threads: the one door into a reactor, and a pool for work that blocks.
 //!
 //! Everything that belongs to a reactor stays on its thread; the compiler sees to that. Other
-//! threads reach it through a [`RemoteReactor`], which carries closures to the loop. Work that
-//! would block the loop goes the other way, with [`defer_to_thread`].
+//! threads reach it through a [`RemoteReactor`], which carries closures to the loop, and may wait
+//! for what they lead to with [`blocking_call_from_thread`]. A single result goes the same way
+//! through a [`RemoteResolver`]. Work that would block the loop goes in the other direction, with
+//! [`defer_to_thread`].
 
+mod blocking;
 mod pool;
 mod remote;
+mod resolver;
 
-pub use pool::defer_to_thread;
-pub(crate) use pool::{Pool, Waiting};
+pub use blocking::{BlockingCallError, blocking_call_from_thread};
+pub(crate) use pool::Pool;
+pub use pool::{ThreadPoolStats, defer_to_thread};
 pub(crate) use remote::Door;
 pub use remote::{ReactorGoneError, RemoteReactor};
+pub use resolver::RemoteResolver;
+pub(crate) use resolver::Waiting;

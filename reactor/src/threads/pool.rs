@@ -1,155 +1,197 @@
 //! A few threads for work that blocks.
 //!
 //! Threads are started when there is work and no idle one to take it, up to the limit, and end
-//! when the reactor stops, after the work that had been given to them.
+//! when the reactor stops, after the work that had been given to them. Jobs wait in one queue, in
+//! the order in which they came, and can be taken out of it until a thread has begun them.
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::mem;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, Sender};
-use parking_lot::Mutex;
-use slab::Slab;
+use parking_lot::{Condvar, Mutex, MutexGuard};
 
 use crate::deferred::{Deferred, Failure};
 use crate::reactor::Reactor;
 
 type Job = Box<dyn FnOnce() + Send>;
 
-/// What is sent to the workers.
-enum Order {
-    Do(Job),
-    /// There are too many workers now: look whether you should go.
-    Look,
-    Leave,
-}
-
-/// How many workers there are, and how many there may be.
-///
-/// A worker counts itself out under the lock when it decides to go, so whoever asks knows how many
-/// are left to take a job.
-struct Staff {
-    present: usize,
-    size: usize,
-}
+/// Names one job, for as long as the pool exists.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Ticket(u64);
 
 /// Twisted's default for its pool.
 const DEFAULT_SIZE: usize = 10;
 
 /// The threads of one reactor.
 pub(crate) struct Pool {
-    orders: Sender<Order>,
-    /// Cloned into each worker.
-    inbox: Receiver<Order>,
-    /// Jobs that are queued or being done.
-    unfinished: Arc<AtomicUsize>,
-    staff: Arc<Mutex<Staff>>,
+    shared: Arc<Shared>,
     /// Those present, and some that may not have ended yet.
     workers: RefCell<Vec<JoinHandle<()>>>,
-    is_running: Cell<bool>,
+}
+
+/// What the reactor's thread and the workers share.
+struct Shared {
+    state: Mutex<State>,
+    /// Rung for each job, and for all when they are to look whether they should go.
+    bell: Condvar,
+}
+
+struct State {
+    /// Jobs that nobody has begun, and since when they wait; a later ticket came later.
+    queue: BTreeMap<Ticket, (Job, Instant)>,
+    next_ticket: u64,
+    /// Workers. One counts itself out under the lock when it decides to go, so whoever asks knows
+    /// how many are left to take a job.
+    present: usize,
+    /// How many there may be.
+    size: usize,
+    /// Jobs that are being done.
+    active: usize,
+    /// Whether threads are started for what is queued.
+    is_running: bool,
+    /// Workers go when nothing is queued any more.
+    is_leaving: bool,
+    done: u64,
+    cancelled: u64,
+    waited: Duration,
+    longest_wait: Duration,
 }
 
 impl Pool {
     pub(crate) fn new() -> Self {
-        let (orders, inbox) = crossbeam_channel::unbounded();
+        let state = State {
+            queue: BTreeMap::new(),
+            next_ticket: 0,
+            present: 0,
+            size: DEFAULT_SIZE,
+            active: 0,
+            is_running: false,
+            is_leaving: false,
+            done: 0,
+            cancelled: 0,
+            waited: Duration::ZERO,
+            longest_wait: Duration::ZERO,
+        };
         Self {
-            orders,
-            inbox,
-            unfinished: Arc::new(AtomicUsize::new(0)),
-            staff: Arc::new(Mutex::new(Staff {
-                present: 0,
-                size: DEFAULT_SIZE,
-            })),
+            shared: Arc::new(Shared {
+                state: Mutex::new(state),
+                bell: Condvar::new(),
+            }),
             workers: RefCell::new(Vec::new()),
-            is_running: Cell::new(false),
         }
     }
 
+    /// A name for the next job.
+    pub(crate) fn next_ticket(&self) -> Ticket {
+        let mut state = self.shared.state.lock();
+        let ticket = Ticket(state.next_ticket);
+        state.next_ticket += 1;
+        ticket
+    }
+
     /// Queues a job. Before the reactor runs, it waits for that.
-    pub(crate) fn submit(&self, job: Job) {
-        self.unfinished.fetch_add(1, Ordering::AcqRel);
-        // Both ends are ours, so the channel is open.
-        let _ = self.orders.send(Order::Do(job));
+    pub(crate) fn submit(&self, ticket: Ticket, job: Job) {
+        let mut state = self.shared.state.lock();
+        state.queue.insert(ticket, (job, Instant::now()));
+        drop(state);
+        self.shared.bell.notify_one();
         self.hire();
     }
 
+    /// Takes a job out of the queue and drops it, unless it was begun or done.
+    pub(crate) fn cancel(&self, ticket: Ticket) {
+        let mut state = self.shared.state.lock();
+        let removed = state.queue.remove(&ticket);
+        if removed.is_some() {
+            state.cancelled += 1;
+        }
+        drop(state); // what the job had captured may ask for anything when it is dropped
+        drop(removed);
+    }
+
     pub(crate) fn start(&self) {
-        self.is_running.set(true);
+        self.shared.state.lock().is_running = true;
         self.hire();
     }
 
     /// At most `size` jobs at once, from now on; at least one.
     pub(crate) fn resize(&self, size: usize) {
-        let mut staff = self.staff.lock();
-        staff.size = size.max(1);
-        let surplus = staff.present.saturating_sub(staff.size);
-        drop(staff);
-        // Those who are at work go when they are done with it, before the next job; this is for
-        // those who wait for one.
-        for _ in 0..surplus {
-            let _ = self.orders.send(Order::Look);
-        }
+        self.shared.state.lock().size = size.max(1);
+        // Those who are at work look by themselves, before the next job.
+        self.shared.bell.notify_all();
         self.hire();
     }
 
     /// Waits until all queued jobs are done and all threads have ended.
     pub(crate) fn stop(&self) {
-        self.is_running.set(false);
-        let workers = self.workers.take();
-        for _ in &workers {
-            let _ = self.orders.send(Order::Leave);
-        }
-        for worker in workers {
+        let mut state = self.shared.state.lock();
+        state.is_running = false;
+        state.is_leaving = true;
+        drop(state);
+        self.shared.bell.notify_all();
+        for worker in self.workers.take() {
             // A worker catches the panics of its jobs.
             let _ = worker.join();
         }
-        self.staff.lock().present = 0;
-        // Orders for workers who had gone by themselves, and jobs that nobody could be hired for.
-        let left: Vec<Order> = self.inbox.try_iter().collect();
-        for order in left {
-            if matches!(order, Order::Do(_)) {
-                let _ = self.orders.send(order);
-            }
+        self.shared.state.lock().is_leaving = false;
+    }
+
+    pub(crate) fn stats(&self) -> ThreadPoolStats {
+        let state = self.shared.state.lock();
+        ThreadPoolStats {
+            size: state.size,
+            threads: state.present,
+            queued: state.queue.len(),
+            active: state.active,
+            done: state.done,
+            cancelled: state.cancelled,
+            waited: state.waited,
+            longest_wait: state.longest_wait,
+            oldest_queued: match state.queue.first_key_value() {
+                Some((_, (_, since))) => since.elapsed(),
+                None => Duration::ZERO,
+            },
         }
     }
 
     /// Does what is queued by now in the thread that calls this. For a pool that was not started.
     /// `false` if there was nothing.
     pub(crate) fn work_here(&self) -> bool {
-        let queued = self.inbox.len();
-        for order in self.inbox.try_iter().take(queued) {
-            if let Order::Do(job) = order {
-                do_job(job, &self.unfinished);
-            }
+        let mut state = self.shared.state.lock();
+        let queued = state.queue.len();
+        for _ in 0..queued {
+            do_next(&mut state);
         }
         queued > 0
     }
 
     /// Whether there is something for [`work_here`](Self::work_here).
     pub(crate) fn has_queued(&self) -> bool {
-        !self.inbox.is_empty()
+        !self.shared.state.lock().queue.is_empty()
     }
 
     /// Starts threads until there is one for each job, or as many as there may be.
     fn hire(&self) {
-        if !self.is_running.get() {
+        let mut state = self.shared.state.lock();
+        if !state.is_running || state.present >= state.wanted() {
             return;
         }
         let mut workers = self.workers.borrow_mut();
         workers.retain(|worker| !worker.is_finished());
-        let mut staff = self.staff.lock();
-        let wanted = self.unfinished.load(Ordering::Acquire).min(staff.size);
-        while staff.present < wanted {
-            let inbox = self.inbox.clone();
-            let unfinished = self.unfinished.clone();
-            let shared = self.staff.clone();
-            let name = format!("reactor-worker-{}", staff.present);
-            let worker = thread::Builder::new().name(name);
-            match worker.spawn(move || work(&inbox, &unfinished, &shared)) {
+        while state.present < state.wanted() {
+            let shared = self.shared.clone();
+            let name = format!("reactor-worker-{}", state.present);
+            match thread::Builder::new()
+                .name(name)
+                .spawn(move || shared.work())
+            {
                 Ok(worker) => {
-                    staff.present += 1;
+                    state.present += 1;
                     workers.push(worker);
                 }
                 Err(error) => {
@@ -164,41 +206,96 @@ impl Pool {
 impl Drop for Pool {
     fn drop(&mut self) {
         self.stop();
+        // Outside the lock: jobs tell those who wait for them that they will never be done.
+        let left = mem::take(&mut self.shared.state.lock().queue);
+        drop(left);
     }
 }
 
-/// The life of a worker.
-fn work(inbox: &Receiver<Order>, unfinished: &AtomicUsize, staff: &Mutex<Staff>) {
-    loop {
-        let mut staff = staff.lock();
-        if staff.present > staff.size {
-            staff.present -= 1;
-            return;
+impl State {
+    /// How many workers the present jobs are worth.
+    fn wanted(&self) -> usize {
+        (self.queue.len() + self.active).min(self.size)
+    }
+}
+
+impl Shared {
+    /// The life of a worker.
+    fn work(&self) {
+        let mut state = self.state.lock();
+        loop {
+            if state.present > state.size {
+                break;
+            }
+            if do_next(&mut state) {
+                continue;
+            }
+            if state.is_leaving {
+                break;
+            }
+            self.bell.wait(&mut state);
         }
-        drop(staff);
-        match inbox.recv() {
-            Ok(Order::Do(job)) => do_job(job, unfinished),
-            Ok(Order::Look) => {}
-            Ok(Order::Leave) | Err(_) => return,
+        state.present -= 1;
+    }
+}
+
+/// Does the first job of the queue, unlocked meanwhile. `false` if there is none.
+fn do_next(state: &mut MutexGuard<'_, State>) -> bool {
+    let Some((_, (job, since))) = state.queue.pop_first() else {
+        return false;
+    };
+    state.active += 1;
+    let waited = since.elapsed();
+    state.waited += waited;
+    state.longest_wait = state.longest_wait.max(waited);
+    MutexGuard::unlocked(state, || {
+        if let Err(payload) = catch_unwind(AssertUnwindSafe(job)) {
+            let failure = Failure::from_panic(payload);
+            log::error!(target: "reactor", "a job in a worker thread {failure}");
         }
-    }
+    });
+    state.active -= 1;
+    state.done += 1;
+    true
 }
 
-fn do_job(job: Job, unfinished: &AtomicUsize) {
-    if let Err(payload) = catch_unwind(AssertUnwindSafe(job)) {
-        let failure = Failure::from_panic(payload);
-        log::error!(target: "reactor", "a job in a worker thread {failure}");
-    }
-    unfinished.fetch_sub(1, Ordering::AcqRel);
+/// How a reactor's thread pool is doing; from
+/// [`Reactor::thread_pool_stats`](crate::Reactor::thread_pool_stats).
+///
+/// A queue that stays long, or a wait that grows, says that the pool is too small for what it is
+/// given, or that jobs hang.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ThreadPoolStats {
+    /// How many threads there may be.
+    pub size: usize,
+    /// How many there are: they are started when there is work for them.
+    pub threads: usize,
+    /// Jobs that no thread has begun.
+    pub queued: usize,
+    /// Jobs that are being done.
+    pub active: usize,
+    /// Jobs that have ended, however they did, since the reactor was made.
+    pub done: u64,
+    /// Jobs that were cancelled before a thread had begun them.
+    pub cancelled: u64,
+    /// How long all jobs together have waited for a thread: those that were begun.
+    pub waited: Duration,
+    /// The longest of these waits.
+    pub longest_wait: Duration,
+    /// How long the job that is next has been waiting; zero if there is none.
+    pub oldest_queued: Duration,
 }
-
-/// Deferreds that wait for a worker, and what fires them.
-pub(crate) type Waiting = RefCell<Slab<Box<dyn FnOnce()>>>;
 
 /// Runs `function` in a thread of the pool; the Deferred fires, on the reactor's thread, with what
 /// it returns (Twisted's `deferToThread`).
 ///
 /// A panic in it becomes a failure. Jobs given before the reactor runs wait for it to start.
+///
+/// Cancelling the Deferred takes a job that no thread has begun out of the queue: it never runs,
+/// and what it had captured is dropped before `cancel` returns. A job that is being done cannot be
+/// interrupted; its result is dropped when it comes. Either way the Deferred fails at once, with
+/// [`CancelledError`](crate::CancelledError).
 ///
 /// ```
 /// use deferred_reactor::{Failure, Reactor, defer_to_thread};
@@ -218,27 +315,23 @@ pub fn defer_to_thread<T: Send + 'static>(
     reactor: &Reactor,
     function: impl FnOnce() -> Result<T, Failure> + Send + 'static,
 ) -> Deferred<T> {
-    let (deferred, resolver) = Deferred::pending();
-    let (hand_over, handed) = crossbeam_channel::bounded(1);
-    let core = reactor.core();
-    let key = core.waiting().borrow_mut().insert(Box::new(move || {
-        // Nothing was handed over if the job was dropped; the resolver then says so.
-        if let Ok(result) = handed.try_recv() {
-            let _ = resolver.fire(result);
+    let pool = reactor.core().pool();
+    let ticket = pool.next_ticket();
+    let core = Rc::downgrade(reactor.core());
+    let (deferred, resolver) = Deferred::with_canceller(move |_| {
+        if let Some(core) = core.upgrade() {
+            core.pool().cancel(ticket);
         }
-    }));
-    let remote = reactor.remote();
-    core.pool().submit(Box::new(move || {
-        let result = catch_unwind(AssertUnwindSafe(function))
-            .unwrap_or_else(|payload| Err(Failure::from_panic(payload)));
-        let _ = hand_over.send(result);
-        // A reactor that is gone has dropped the resolver as well.
-        let _ = remote.call_from_thread(move |reactor| {
-            let fire = reactor.core().waiting().borrow_mut().try_remove(key);
-            if let Some(fire) = fire {
-                fire();
-            }
-        });
-    }));
+    });
+    let resolver = resolver.into_remote(reactor);
+    pool.submit(
+        ticket,
+        Box::new(move || {
+            let result = catch_unwind(AssertUnwindSafe(function))
+                .unwrap_or_else(|payload| Err(Failure::from_panic(payload)));
+            // A reactor that is gone has failed the Deferred as well.
+            let _ = resolver.fire(result);
+        }),
+    );
     deferred
 }

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use crossbeam_channel::{Receiver, Sender};
 
+use super::blocking::{Doorkeeper, Lobby};
 use crate::reactor::Reactor;
 
 type Call = Box<dyn FnOnce(&Reactor) + Send>;
@@ -29,6 +30,7 @@ type Call = Box<dyn FnOnce(&Reactor) + Send>;
 pub struct RemoteReactor {
     calls: Sender<Call>,
     bell: Arc<Bell>,
+    lobby: Arc<Lobby>,
 }
 
 /// Wakes the loop, once for any number of calls.
@@ -62,6 +64,10 @@ impl RemoteReactor {
         }
         Ok(())
     }
+
+    pub(super) fn lobby(&self) -> &Lobby {
+        &self.lobby
+    }
 }
 
 impl fmt::Debug for RemoteReactor {
@@ -72,6 +78,9 @@ impl fmt::Debug for RemoteReactor {
 
 /// The reactor's side of the door.
 pub(crate) struct Door {
+    /// Before the calls, so that it is dropped before them: those whose calls are dropped unmade
+    /// can then be told why.
+    doorkeeper: Doorkeeper,
     calls: Receiver<Call>,
     remote: RemoteReactor,
     /// Calls seen, and not yet made because a turn makes only those that had come before it.
@@ -85,15 +94,28 @@ impl Door {
             waker,
             has_rung: AtomicBool::new(false),
         });
+        let doorkeeper = Doorkeeper::new();
         let remote = RemoteReactor {
             calls: sender,
             bell,
+            lobby: doorkeeper.lobby(),
         };
         Self {
+            doorkeeper,
             calls,
             remote,
             left: Cell::new(0),
         }
+    }
+
+    /// From now on, other threads may wait for the results of their calls.
+    pub(crate) fn let_wait(&self) {
+        self.doorkeeper.open();
+    }
+
+    /// From now on they may not, and those who do get an error.
+    pub(crate) fn send_home(&self) {
+        self.doorkeeper.close();
     }
 
     pub(crate) fn remote(&self) -> RemoteReactor {

@@ -1,0 +1,139 @@
+//! Firing a Deferred from another thread.
+//!
+//! The Deferred, its callbacks and its [`Resolver`] stay on their thread. What is sent is a number:
+//! the resolver is left with its reactor, and whoever has the number sends the result to it through
+//! the reactor's door.
+
+use std::any::Any;
+use std::cell::RefCell;
+use std::fmt;
+use std::marker::PhantomData;
+use std::panic::Location;
+
+use slab::Slab;
+
+use super::{ReactorGoneError, RemoteReactor};
+use crate::deferred::{Failure, Resolver};
+use crate::reactor::Reactor;
+
+/// Resolvers that other threads will fire.
+///
+/// Each belongs to one [`RemoteResolver`] and is taken out by the last message of that one, so a
+/// key is not used again while somebody could still send it.
+pub(crate) type Waiting = RefCell<Slab<Box<dyn Any>>>;
+
+impl<T: Send + 'static> Resolver<T> {
+    /// A resolver that may be sent to other threads, and fires this Deferred on the thread of
+    /// `reactor`, which must be this one.
+    ///
+    /// ```
+    /// use deferred_reactor::{Deferred, Failure, Reactor};
+    ///
+    /// let reactor = Reactor::new()?;
+    /// let (answer, resolver) = Deferred::pending();
+    /// let resolver = resolver.into_remote(&reactor);
+    /// std::thread::spawn(move || resolver.callback(6 * 7));
+    ///
+    /// let stop = reactor.clone();
+    /// let answer = answer.add_callback(move |answer| {
+    ///     stop.stop()?;
+    ///     Ok(answer)
+    /// });
+    /// reactor.run()?;
+    /// assert_eq!(answer.result()?, 42);
+    /// # Ok::<(), Failure>(())
+    /// ```
+    pub fn into_remote(self, reactor: &Reactor) -> RemoteResolver<T> {
+        let waiting = reactor.core().waiting();
+        let key = waiting.borrow_mut().insert(Box::new(self));
+        RemoteResolver {
+            remote: reactor.remote(),
+            key: Some(key),
+            fires: PhantomData,
+        }
+    }
+}
+
+/// Fires one Deferred, once, from any thread: a [`Resolver`] that can be sent.
+///
+/// Made by [`Resolver::into_remote`]. The callbacks run on the thread of the reactor, in the order
+/// in which all calls from threads are made there ([`RemoteReactor::call_from_thread`]), and not
+/// before the reactor runs. Dropped unfired, it fails the Deferred with
+/// [`AbandonedError`](crate::AbandonedError), on that thread as well.
+///
+/// If the reactor is dropped first, the Deferred fails with that error there and then.
+#[must_use = "a resolver that is dropped fails its Deferred with AbandonedError"]
+pub struct RemoteResolver<T: Send + 'static> {
+    remote: RemoteReactor,
+    /// Where the resolver waits; `None` once it was told.
+    key: Option<usize>,
+    /// It takes values of this type, and holds none.
+    fires: PhantomData<fn(T)>,
+}
+
+impl<T: Send + 'static> RemoteResolver<T> {
+    /// Fires with a value, soon.
+    ///
+    /// A Deferred that was cancelled meanwhile drops the value, which this side cannot know.
+    ///
+    /// # Errors
+    ///
+    /// [`ReactorGoneError`] if the reactor has been dropped; so is the value then.
+    #[track_caller]
+    pub fn callback(self, value: T) -> Result<(), ReactorGoneError> {
+        self.fire(Ok(value))
+    }
+
+    /// Fires with an error, soon.
+    ///
+    /// # Errors
+    ///
+    /// As for [`callback`](Self::callback).
+    #[track_caller]
+    pub fn errback(self, error: impl Into<Failure>) -> Result<(), ReactorGoneError> {
+        self.fire(Err(error.into()))
+    }
+
+    /// Fires with a result, soon.
+    ///
+    /// # Errors
+    ///
+    /// As for [`callback`](Self::callback).
+    #[track_caller]
+    pub fn fire(mut self, result: Result<T, Failure>) -> Result<(), ReactorGoneError> {
+        let Some(key) = self.key.take() else {
+            unreachable!("firing consumes the resolver");
+        };
+        let line = Location::caller();
+        self.remote.call_from_thread(move |reactor| {
+            if let Some(resolver) = take(reactor, key)
+                && let Ok(resolver) = resolver.downcast::<Resolver<T>>()
+            {
+                // It was cancelled if it is refused; nobody wants the result then.
+                let _ = resolver.fire_at(result, line);
+            }
+        })
+    }
+}
+
+impl<T: Send + 'static> Drop for RemoteResolver<T> {
+    fn drop(&mut self) {
+        if let Some(key) = self.key.take() {
+            // A reactor that is gone has dropped the resolver already.
+            let _ = self
+                .remote
+                .call_from_thread(move |reactor| drop(take(reactor, key)));
+        }
+    }
+}
+
+impl<T: Send + 'static> fmt::Debug for RemoteResolver<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RemoteResolver").finish_non_exhaustive()
+    }
+}
+
+/// Takes a resolver out, so that nothing is borrowed when it fires.
+fn take(reactor: &Reactor, key: usize) -> Option<Box<dyn Any>> {
+    reactor.core().waiting().borrow_mut().try_remove(key)
+}
