@@ -57,9 +57,10 @@ pub use deferred_reactor::{
     LoopingCallError, NoLostFailures, NotFiredError, Outcome, PanicError, Pauser, Permit, Phase,
     QueueOverflow, QueueUnderflow, Reactor, ReactorAlreadyRunningError, ReactorGoneError,
     ReactorNotRunningError, ReactorStoppedError, ReactorTime, RemoteReactor, RemoteResolver,
-    Resolver, SystemEvent, TimeoutError, TriggerId, Unhandled, UnknownTriggerError,
-    blocking_call_from_thread, defer_later, defer_to_thread, deferred, deferred_list,
-    gather_results, maybe_deferred, net, on_unhandled, race, react, sleep, testing, threads,
+    Resolver, SystemEvent, TimeoutError, TriggerId, Unhandled, UnknownTriggerError, Worker,
+    WorkerError, blocking_call_from_thread, defer_later, defer_to_thread, deferred, deferred_list,
+    gather_results, maybe_deferred, net, on_unhandled, race, react, run_workers, sleep, testing,
+    threads,
 };
 
 pub use exposition::{MetricsResource, MetricsServer, start_http_server};

@@ -109,6 +109,34 @@ fn threads_counts_the_lines_of_files_and_ends() {
     assert!(end.starts_with("2 jobs done"), "{text}");
 }
 
+/// B-14: whichever of them is asked, it tells what all have done.
+#[cfg(target_os = "linux")]
+#[test]
+fn workers_share_a_port_and_their_metrics() {
+    let example = Example::start_with("workers", &["3"]);
+    let answers = |metrics: &str| -> Vec<u64> {
+        metrics
+            .lines()
+            .filter_map(|line| line.strip_prefix("requests_total{worker="))
+            .map(|line| line.split_once(' ').unwrap().1.parse().unwrap())
+            .collect()
+    };
+    // Each connection goes to one of them, by its port; sooner or later everybody has had one.
+    let mut sent = 0;
+    let mut counts = Vec::new();
+    while counts.len() < 3 || counts.contains(&0) {
+        assert!(example.get("/").ends_with("hello\n"));
+        sent += 1;
+        counts = answers(&example.get("/metrics"));
+        assert_eq!(counts.iter().sum::<u64>(), sent);
+    }
+    let kill = Command::new("kill")
+        .args(["-TERM", &example.id().to_string()])
+        .status();
+    assert!(kill.unwrap().success());
+    assert_eq!(example.wait(), Some(0));
+}
+
 ///
 #[cfg(unix)]
 #[test]

@@ -28,7 +28,7 @@
 //! ```
 //!
 //! Everything stays on the thread of its reactor, which the compiler sees to; only a
-//! [`RemoteReactor`] may be sent elsewhere. Nothing a callback does can stop the loop: its errors go
+//! [`RemoteReactor`], and a [`RemoteResolver`] that stands on it, may be sent elsewhere. Nothing a callback does can stop the loop: its errors go
 //! down the chain, and its panics become failures like any other.
 
 #![forbid(unsafe_code)]
@@ -56,8 +56,8 @@ pub use deferred::{
 pub use react::{ExitRequest, ReactorStoppedError, react};
 pub use reactor::{Reactor, ReactorAlreadyRunningError, ReactorNotRunningError};
 pub use threads::{
-    BlockingCallError, ReactorGoneError, RemoteReactor, RemoteResolver, blocking_call_from_thread,
-    defer_to_thread,
+    BlockingCallError, ReactorGoneError, RemoteReactor, RemoteResolver, Worker, WorkerError,
+    blocking_call_from_thread, defer_to_thread, run_workers,
 };
 pub use time::{
     Clock, DelayedCall, DelayedCallError, LoopingCall, LoopingCallError, ReactorTime, defer_later,

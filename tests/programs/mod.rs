@@ -20,8 +20,14 @@ pub(crate) struct Example {
 impl Example {
     /// Starts an example on a free port and waits for the line that tells it.
     pub(crate) fn start(name: &str) -> Self {
+        Self::start_with(name, &[])
+    }
+
+    /// The same, with further arguments.
+    pub(crate) fn start_with(name: &str, arguments: &[&str]) -> Self {
         let mut child = Command::new(path(name))
             .arg("127.0.0.1:0")
+            .args(arguments)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()

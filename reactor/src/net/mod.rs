@@ -18,6 +18,7 @@ mod output;
 mod port;
 pub mod producer;
 mod protocol;
+mod shared;
 mod stream;
 
 pub use address::Address;
@@ -25,7 +26,8 @@ pub use connection::Transport;
 pub(crate) use connection::{Connection, Spares};
 pub use errors::{CannotListenError, ConnectionAborted, ConnectionDone, ConnectionLost};
 pub use port::Port;
-pub(crate) use port::listen_tcp;
+pub(crate) use port::{first_of, listen_tcp, open_tcp};
 pub use producer::{ProducerRegisteredError, PullProducer, PushProducer};
 pub use protocol::{Factory, Protocol, for_protocol};
+pub(crate) use shared::{listen_first, listen_too};
 pub(crate) use stream::Stream;

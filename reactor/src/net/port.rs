@@ -3,7 +3,7 @@
 use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::io;
-use std::net::ToSocketAddrs;
+use std::net::{SocketAddr, ToSocketAddrs};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::{Rc, Weak};
 use std::time::Duration;
@@ -54,6 +54,13 @@ impl Socket {
         }
     }
 
+    fn address(&self) -> io::Result<SocketAddr> {
+        match self {
+            Self::Tcp(socket) => socket.local_addr(),
+            Self::Memory(socket) => Ok(socket.address()),
+        }
+    }
+
     fn watch(&mut self, core: &Core) -> io::Result<SlotId> {
         match self {
             Self::Tcp(socket) => core.register(socket, Interest::Read),
@@ -68,7 +75,24 @@ pub(crate) fn listen_tcp(
     address: &impl ToSocketAddrs,
     factory: Rc<dyn Factory>,
 ) -> io::Result<Port> {
-    let (mut socket, address) = bind(core, address)?;
+    let socket = first_of(address.to_socket_addrs()?, |address| match core.network() {
+        None => TcpListener::bind(address).map(Socket::Tcp),
+        Some(network) => MemoryListener::bind(network, address).map(Socket::Memory),
+    })?;
+    open(core, socket, factory)
+}
+
+/// Opens a port on a socket that listens.
+pub(crate) fn open_tcp(
+    core: &Rc<Core>,
+    socket: TcpListener,
+    factory: Rc<dyn Factory>,
+) -> io::Result<Port> {
+    open(core, Socket::Tcp(socket), factory)
+}
+
+fn open(core: &Rc<Core>, mut socket: Socket, factory: Rc<dyn Factory>) -> io::Result<Port> {
+    let address = Address::Tcp(socket.address()?);
     let slot = socket.watch(core)?;
     let listener = Rc::new(Listener {
         slot,
@@ -86,17 +110,15 @@ pub(crate) fn listen_tcp(
     })
 }
 
-fn bind(core: &Core, address: &impl ToSocketAddrs) -> io::Result<(Socket, Address)> {
+/// What can be bound to the first of the addresses for which that works.
+pub(crate) fn first_of<T>(
+    addresses: impl Iterator<Item = SocketAddr>,
+    mut bind: impl FnMut(SocketAddr) -> io::Result<T>,
+) -> io::Result<T> {
     let mut last = None;
-    for address in address.to_socket_addrs()? {
-        let bound = match core.network() {
-            None => TcpListener::bind(address)
-                .and_then(|socket| Ok((socket.local_addr()?, Socket::Tcp(socket)))),
-            Some(network) => MemoryListener::bind(network, address)
-                .map(|socket| (socket.address(), Socket::Memory(socket))),
-        };
-        match bound {
-            Ok((bound, socket)) => return Ok((socket, Address::Tcp(bound))),
+    for address in addresses {
+        match bind(address) {
+            Ok(socket) => return Ok(socket),
             Err(error) => last = Some(error),
         }
     }
@@ -226,6 +248,12 @@ impl Port {
             listener.close(&core);
         }
         Deferred::succeed(())
+    }
+
+    pub(crate) fn is_open(&self) -> bool {
+        self.listener
+            .upgrade()
+            .is_some_and(|listener| listener.socket.borrow().is_some())
     }
 }
 
