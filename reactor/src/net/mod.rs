@@ -14,6 +14,7 @@
 mod address;
 mod connection;
 mod errors;
+mod intake;
 mod output;
 mod port;
 pub mod producer;
@@ -25,6 +26,7 @@ pub use address::Address;
 pub use connection::Transport;
 pub(crate) use connection::{Connection, Spares};
 pub use errors::{CannotListenError, ConnectionAborted, ConnectionDone, ConnectionLost};
+pub use intake::PortStats;
 pub use port::Port;
 pub(crate) use port::{first_of, listen_tcp, open_tcp};
 pub use producer::{ProducerRegisteredError, PullProducer, PushProducer};

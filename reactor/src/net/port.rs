@@ -1,16 +1,16 @@
 //! A listening TCP port.
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::fmt;
 use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::{Rc, Weak};
-use std::time::Duration;
 
 use mio::net::TcpListener;
 
 use super::connection::Connection;
+use super::intake::{Intake, PortStats, REST, Shortage, is_of_one_connection};
 use super::stream::Stream;
 use super::{Address, Factory};
 use crate::deferred::{Deferred, Failure};
@@ -20,17 +20,13 @@ use crate::testing::MemoryListener;
 /// Connections accepted before the others have their turn.
 const ACCEPTS_PER_TURN: usize = 64;
 
-/// How long accepting rests when the system has no room for another connection.
-const REST: Duration = Duration::from_millis(100);
-
 /// The reactor's side of a port.
 pub(crate) struct Listener {
     slot: SlotId,
     address: Address,
     /// `None` once closed.
     socket: RefCell<Option<Socket>>,
-    /// There was no room for another connection; a delayed call will try again.
-    is_resting: Cell<bool>,
+    intake: Rc<Intake>,
     factory: Rc<dyn Factory>,
 }
 
@@ -96,9 +92,9 @@ fn open(core: &Rc<Core>, mut socket: Socket, factory: Rc<dyn Factory>) -> io::Re
     let slot = socket.watch(core)?;
     let listener = Rc::new(Listener {
         slot,
+        intake: Rc::new(Intake::new(&address)),
         address,
         socket: RefCell::new(Some(socket)),
-        is_resting: Cell::new(false),
         factory,
     });
     core.occupy(slot, listener.clone());
@@ -107,6 +103,7 @@ fn open(core: &Rc<Core>, mut socket: Socket, factory: Rc<dyn Factory>) -> io::Re
         core: Rc::downgrade(core),
         listener: Rc::downgrade(&listener),
         address: listener.address.clone(),
+        intake: listener.intake.clone(),
     })
 }
 
@@ -136,16 +133,12 @@ impl Listener {
                 None => return Ok(false),
             };
             match accepted {
-                Ok((stream, peer)) => self.welcome(core, stream, peer),
+                Ok((stream, peer)) => {
+                    self.intake.count_accepted();
+                    self.welcome(core, stream, peer);
+                }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(false),
-                // Of this one connection, which its peer has given up.
-                Err(error)
-                    if matches!(
-                        error.kind(),
-                        io::ErrorKind::ConnectionAborted
-                            | io::ErrorKind::ConnectionReset
-                            | io::ErrorKind::Interrupted
-                    ) => {}
+                Err(error) if is_of_one_connection(&error) => {}
                 Err(error) => return Err(error),
             }
         }
@@ -170,13 +163,29 @@ impl Listener {
                 connection.start(core);
             }
             Err(error) => {
+                self.intake.count_refused(&error);
                 log::error!(target: "reactor", "cannot watch the connection from {peer}: {error}");
             }
         }
     }
 
+    /// Tries again later. Readiness will not be told again for those who wait already, so it comes
+    /// back by itself, and does not spin meanwhile.
+    fn rest(self: &Rc<Self>, core: &Rc<Core>) {
+        self.intake.begin_rest();
+        let core_again = Rc::downgrade(core);
+        let listener = Rc::downgrade(self);
+        core.time().call_later(REST, move || {
+            if let (Some(core), Some(listener)) = (core_again.upgrade(), listener.upgrade()) {
+                listener.intake.end_rest();
+                listener.attend(&core);
+            }
+        });
+    }
+
     fn close(&self, core: &Core) {
         if self.socket.take().is_some() {
+            self.intake.close();
             core.release(self.slot);
             core.factory_closed(&*self.factory);
         }
@@ -190,30 +199,21 @@ impl Descriptor for Listener {
 
     fn attend(self: Rc<Self>, core: &Rc<Core>) {
         // Those who come meanwhile are waiting with the others.
-        if self.is_resting.get() {
+        if self.intake.is_resting() {
             return;
         }
         match self.accept(core) {
-            Ok(false) => {}
+            Ok(false) => self.intake.is_done(),
             Ok(true) => core.want_attention(self),
             Err(error) => {
-                // Out of descriptors or memory. Readiness will not be told again for those who
-                // wait already, so come back by ourselves, and do not spin meanwhile.
-                log::warn!(
-                    target: "reactor",
-                    "cannot accept on {} (trying again in {REST:?}): {error}",
-                    self.address
-                );
-                self.is_resting.set(true);
-                let core_again = Rc::downgrade(core);
-                let listener = Rc::downgrade(&self);
-                core.time().call_later(REST, move || {
-                    if let (Some(core), Some(listener)) = (core_again.upgrade(), listener.upgrade())
-                    {
-                        listener.is_resting.set(false);
-                        listener.attend(&core);
-                    }
-                });
+                let accept = || match &*self.socket.borrow() {
+                    Some(socket) => Ok(socket.accept()?.0),
+                    None => Err(io::ErrorKind::WouldBlock.into()),
+                };
+                if let Shortage::Lasts = self.intake.is_short(&error, accept) {
+                    self.rest(core);
+                }
+                self.intake.tell(&self.address, &error);
             }
         }
     }
@@ -231,6 +231,7 @@ pub struct Port {
     core: Weak<Core>,
     listener: Weak<Listener>,
     address: Address,
+    intake: Rc<Intake>,
 }
 
 impl Port {
@@ -248,6 +249,15 @@ impl Port {
             listener.close(&core);
         }
         Deferred::succeed(())
+    }
+
+    /// How many came, and how many could not be let in; also once it is closed.
+    ///
+    /// When the process is out of descriptors, the connections that are there go on. Those who come
+    /// wait for a tenth of a second. Whoever there is no room for then is closed with a reset and
+    /// counted here. As soon as there is room, connections are accepted again.
+    pub fn stats(&self) -> PortStats {
+        self.intake.stats()
     }
 
     pub(crate) fn is_open(&self) -> bool {
