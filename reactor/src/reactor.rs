@@ -24,7 +24,7 @@ use mio::{Events, Poll, Registry, Token, Waker};
 use slab::Slab;
 
 use crate::deferred::{Deferred, Failure, Outcome, block};
-use crate::net::{CannotListenError, Factory, Port, Spares, Transport};
+use crate::net::{CannotListenError, DatagramProtocol, Factory, Port, Spares, Transport, UdpPort};
 use crate::testing::Network;
 use crate::threads::{Door, Pool, RemoteReactor, ThreadPoolStats, Waiting};
 use crate::time::{DelayedCall, ReactorTime, TimeSource};
@@ -475,6 +475,24 @@ impl Reactor {
         factory: impl Factory,
     ) -> Result<Port, CannotListenError> {
         crate::net::listen_tcp(&self.0, &address, Rc::new(factory))
+            .map_err(|cause| CannotListenError::new(address, cause))
+    }
+
+    /// Opens a UDP port, and hands the datagrams that come to `protocol`.
+    ///
+    /// Port 0 takes a free one, which [`UdpPort::address`] tells. Where the address is a name with
+    /// several addresses, the first that can be bound is taken. Datagrams can be sent at once, and
+    /// are received when the reactor runs.
+    ///
+    /// # Errors
+    ///
+    /// [`CannotListenError`] with the address and the cause; the protocol is not started then.
+    pub fn listen_udp(
+        &self,
+        address: impl ToSocketAddrs + fmt::Debug,
+        protocol: impl DatagramProtocol,
+    ) -> Result<UdpPort, CannotListenError> {
+        crate::net::listen_udp(&self.0, &address, Box::new(protocol))
             .map_err(|cause| CannotListenError::new(address, cause))
     }
 

@@ -283,6 +283,7 @@ fn child_has_no_spare() {
         if rests == 3 {
             // Two of them have ended, and none was cut short.
             let spins = begin.elapsed() < Duration::from_millis(200);
+            drop(held); // here is room
             return say(&format!("spins {spins}"));
         }
         let again = reactor.clone();

@@ -9,13 +9,15 @@ use std::net::SocketAddr;
 pub enum Address {
     /// An IP address and a TCP port.
     Tcp(SocketAddr),
+    /// An IP address and a UDP port.
+    Udp(SocketAddr),
 }
 
 impl Address {
     /// The IP address and port, for transports that have them.
     pub fn socket_addr(&self) -> Option<SocketAddr> {
         match self {
-            Self::Tcp(address) => Some(*address),
+            Self::Tcp(address) | Self::Udp(address) => Some(*address),
         }
     }
 
@@ -29,7 +31,7 @@ impl fmt::Display for Address {
     /// As in a URL: `127.0.0.1:8000`, `[::1]:8000`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Tcp(address) => address.fmt(f),
+            Self::Tcp(address) | Self::Udp(address) => address.fmt(f),
         }
     }
 }

@@ -4,6 +4,9 @@
 //! [`Protocol`] for each connection that comes. The protocol is told what happens, and answers
 //! through its [`Transport`].
 //!
+//! Datagrams have no connections: [`Reactor::listen_udp`](crate::Reactor::listen_udp) hands all that
+//! come to one [`DatagramProtocol`].
+//!
 //! What the reactor takes care of, so that protocols need not:
 //!
 //! - Readiness is edge-triggered underneath. Each connection is read and written until the system
@@ -21,6 +24,7 @@ pub mod producer;
 mod protocol;
 mod shared;
 mod stream;
+mod udp;
 
 pub use address::Address;
 pub use connection::Transport;
@@ -33,3 +37,7 @@ pub use producer::{ProducerRegisteredError, PullProducer, PushProducer};
 pub use protocol::{Factory, Protocol, for_protocol};
 pub(crate) use shared::{listen_first, listen_too};
 pub(crate) use stream::Stream;
+pub(crate) use udp::listen_udp;
+pub use udp::{
+    DatagramProtocol, InvalidAddressError, UdpAddress, UdpError, UdpPort, UdpStats, UdpTransport,
+};

@@ -1,0 +1,660 @@
+//! Datagrams.
+//!
+//! [`Reactor::listen_udp`](crate::Reactor::listen_udp) binds a socket and hands what comes to a
+//! [`DatagramProtocol`], one datagram at a time. The protocol answers through its
+//! [`UdpTransport`]. There is no connection to be lost and no stream to be cut: a datagram comes
+//! whole, or not at all, and an error in one does not close the port.
+//!
+//! Sending goes to the system at once and is never queued here: what it has no room for is lost,
+//! as it could be anywhere on its way, and counted.
+
+use std::cell::{Cell, RefCell};
+use std::error::Error;
+use std::fmt;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6, ToSocketAddrs};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::rc::{Rc, Weak};
+
+use mio::net::UdpSocket;
+
+use super::Address;
+use super::port::first_of;
+use crate::deferred::{Deferred, Failure, Resolver};
+use crate::reactor::{Core, Descriptor, Interest, Reactor, Readiness, SlotId, guard};
+use crate::time::TimeSource;
+
+/// Datagrams received before the others have their turn.
+const DATAGRAMS_PER_TURN: usize = 64;
+
+/// How often sending is tried when the system answers with what it knows about earlier datagrams.
+const TRIES: usize = 4;
+
+/// What users write: what to do with the datagrams that come to one port (Twisted's
+/// `DatagramProtocol`).
+///
+/// The reactor calls these methods one at a time, never one from inside another.
+///
+/// ```
+/// use std::net::SocketAddr;
+/// use deferred_reactor::net::{DatagramProtocol, UdpTransport};
+/// use deferred_reactor::{Failure, Reactor};
+///
+/// /// Sends everything back.
+/// struct Echo;
+///
+/// impl DatagramProtocol for Echo {
+///     fn datagram_received(
+///         &mut self,
+///         transport: &UdpTransport,
+///         data: &[u8],
+///         sender: SocketAddr,
+///     ) -> Result<(), Failure> {
+///         Ok(transport.send_to(data, sender)?)
+///     }
+/// }
+///
+/// let reactor = Reactor::new()?;
+/// let port = reactor.listen_udp("127.0.0.1:0", Echo)?;
+/// assert_ne!(port.address().port(), Some(0));
+/// # Ok::<(), Failure>(())
+/// ```
+pub trait DatagramProtocol: 'static {
+    /// The port is open; called once, before `listen_udp` returns. The transport may be cloned and
+    /// kept.
+    fn start_protocol(&mut self, transport: &UdpTransport) {
+        let _ = transport;
+    }
+
+    /// A datagram has come, whole: up to 65,507 bytes, and there may be none in it.
+    ///
+    /// # Errors
+    ///
+    /// Are logged, as panics are, and the port stays open.
+    fn datagram_received(
+        &mut self,
+        transport: &UdpTransport,
+        data: &[u8],
+        sender: SocketAddr,
+    ) -> Result<(), Failure>;
+
+    /// Nobody listens where the transport is [connected](UdpTransport::connect) to, as far as the
+    /// system was told. Later datagrams may arrive all the same.
+    fn connection_refused(&mut self, transport: &UdpTransport) {
+        let _ = transport;
+    }
+
+    /// The port is closed; called once, and last.
+    fn stop_protocol(&mut self) {}
+}
+
+/// The reactor's side of a UDP port. Only the reactor owns it.
+pub(crate) struct Datagrams {
+    core: Weak<Core>,
+    slot: SlotId,
+    address: SocketAddr,
+    /// `None` once closed.
+    socket: RefCell<Option<UdpSocket>>,
+    /// `None` once it was told of the end.
+    protocol: RefCell<Option<Box<dyn DatagramProtocol>>>,
+    /// Those who wait for the end.
+    ending: RefCell<Vec<Resolver<()>>>,
+    peer: Cell<Option<SocketAddr>>,
+    /// The system said so when something was sent, and the protocol is to be told.
+    was_refused: Cell<bool>,
+    stats: Rc<Cell<UdpStats>>,
+}
+
+/// Opens a port on the first of the addresses that can be bound.
+pub(crate) fn listen_udp(
+    core: &Rc<Core>,
+    address: &impl ToSocketAddrs,
+    protocol: Box<dyn DatagramProtocol>,
+) -> io::Result<UdpPort> {
+    let mut socket = first_of(address.to_socket_addrs()?, UdpSocket::bind)?;
+    let address = socket.local_addr()?;
+    let slot = core.register(&mut socket, Interest::Read)?;
+    let stats = Rc::new(Cell::new(UdpStats::default()));
+    let datagrams = Rc::new(Datagrams {
+        core: Rc::downgrade(core),
+        slot,
+        address,
+        socket: RefCell::new(Some(socket)),
+        protocol: RefCell::new(Some(protocol)),
+        ending: RefCell::new(Vec::new()),
+        peer: Cell::new(None),
+        was_refused: Cell::new(false),
+        stats: stats.clone(),
+    });
+    core.occupy(slot, datagrams.clone());
+    let transport = UdpTransport(Rc::downgrade(&datagrams));
+    datagrams.tell("start_protocol", |protocol| {
+        protocol.start_protocol(&transport);
+        Ok(())
+    });
+    Ok(UdpPort {
+        transport,
+        address: Address::Udp(address),
+        stats,
+    })
+}
+
+impl Datagrams {
+    /// Calls the protocol, and does what it could not have done to itself meanwhile.
+    fn tell(
+        &self,
+        what: &str,
+        call: impl FnOnce(&mut dyn DatagramProtocol) -> Result<(), Failure>,
+    ) {
+        let outcome = {
+            let mut protocol = self.protocol.borrow_mut();
+            let Some(protocol) = protocol.as_deref_mut() else {
+                return;
+            };
+            catch_unwind(AssertUnwindSafe(|| call(protocol)))
+        };
+        let address = self.address;
+        match outcome {
+            Ok(Ok(())) => {}
+            Ok(Err(failure)) => {
+                log::error!(target: "reactor", "{what} on {address} failed: {failure:#?}");
+            }
+            Err(payload) => {
+                let failure = Failure::from_panic(payload);
+                log::error!(target: "reactor", "{what} on {address} {failure}");
+            }
+        }
+        if self.is_closed() {
+            self.end();
+        }
+    }
+
+    /// Closes the socket now. The protocol is told now, or when it returns if it is being called.
+    fn close(&self) {
+        if self.socket.take().is_some()
+            && let Some(core) = self.core.upgrade()
+        {
+            core.release(self.slot);
+        }
+        self.end();
+    }
+
+    /// Tells all who want to know that the port is closed, if the protocol is not being called.
+    fn end(&self) {
+        let Ok(mut slot) = self.protocol.try_borrow_mut() else {
+            return;
+        };
+        let protocol = slot.take();
+        drop(slot);
+        if let Some(mut protocol) = protocol {
+            guard("stop_protocol", move || {
+                protocol.stop_protocol();
+            });
+        }
+        for resolver in self.ending.take() {
+            let _ = resolver.callback(());
+        }
+    }
+
+    fn is_closed(&self) -> bool {
+        self.socket.borrow().is_none()
+    }
+
+    /// Receives until there is nothing, or others should have a turn. `true` if there may be more.
+    fn receive(self: &Rc<Self>, buffer: &mut [u8]) -> bool {
+        let transport = UdpTransport(Rc::downgrade(self));
+        for _ in 0..DATAGRAMS_PER_TURN {
+            let received = match &*self.socket.borrow() {
+                Some(socket) => socket.recv_from(buffer),
+                None => return false,
+            };
+            match received {
+                Ok((_, sender)) if self.is_stranger(sender) => {}
+                Ok((count, sender)) => {
+                    self.count(|stats| stats.received += 1);
+                    self.tell("datagram_received", |protocol| {
+                        protocol.datagram_received(&transport, &buffer[..count], sender)
+                    });
+                }
+                Err(error) => match error.kind() {
+                    io::ErrorKind::WouldBlock => return false,
+                    io::ErrorKind::Interrupted => {}
+                    // What a peer says about one of our datagrams: it does not want it.
+                    io::ErrorKind::ConnectionRefused | io::ErrorKind::ConnectionReset => {
+                        self.refused(&transport);
+                    }
+                    // What the network says about one of them. The next may get through.
+                    _ => log::warn!(target: "reactor", "receiving on {}: {error}", self.address),
+                },
+            }
+        }
+        true
+    }
+
+    /// Whether a datagram had come from somebody else before the transport was connected.
+    fn is_stranger(&self, sender: SocketAddr) -> bool {
+        self.peer
+            .get()
+            .is_some_and(|peer| (peer.ip(), peer.port()) != (sender.ip(), sender.port()))
+    }
+
+    fn refused(&self, transport: &UdpTransport) {
+        self.tell("connection_refused", |protocol| {
+            protocol.connection_refused(transport);
+            Ok(())
+        });
+    }
+
+    /// Sends, through whichever call.
+    fn send(
+        self: &Rc<Self>,
+        send: impl Fn(&UdpSocket) -> io::Result<usize>,
+    ) -> Result<(), UdpError> {
+        for _ in 0..TRIES {
+            let outcome = match &*self.socket.borrow() {
+                Some(socket) => send(socket),
+                None => return Err(UdpError::Closed),
+            };
+            match outcome {
+                Ok(_) => {
+                    self.count(|stats| stats.sent += 1);
+                    return Ok(());
+                }
+                Err(error) => match error.kind() {
+                    io::ErrorKind::Interrupted => {}
+                    // An answer to an earlier one, which the system tells once, to whoever comes
+                    // first. This one has not left yet.
+                    io::ErrorKind::ConnectionRefused => {
+                        if !self.was_refused.replace(true)
+                            && let Some(core) = self.core.upgrade()
+                        {
+                            core.want_attention(self.clone());
+                        }
+                    }
+                    io::ErrorKind::WouldBlock => break,
+                    _ => return Err(UdpError::System(error)),
+                },
+            }
+        }
+        self.count(|stats| stats.dropped += 1);
+        Ok(())
+    }
+
+    fn count(&self, change: impl FnOnce(&mut UdpStats)) {
+        let mut stats = self.stats.get();
+        change(&mut stats);
+        self.stats.set(stats);
+    }
+}
+
+impl Descriptor for Datagrams {
+    fn ready(self: Rc<Self>, core: &Rc<Core>, _: Readiness) {
+        self.attend(core);
+    }
+
+    fn attend(self: Rc<Self>, core: &Rc<Core>) {
+        if self.was_refused.replace(false) {
+            self.refused(&UdpTransport(Rc::downgrade(&self)));
+        }
+        let mut buffer = core.take_read_buffer();
+        let has_more = self.receive(&mut buffer);
+        core.put_read_buffer(buffer);
+        if has_more {
+            core.want_attention(self);
+        }
+    }
+
+    fn shut_down(self: Rc<Self>, _: &Rc<Core>) {
+        self.close();
+    }
+}
+
+/// What a protocol says to its UDP port (Twisted's `IUDPTransport`).
+///
+/// Cheap to clone and to keep; it does not keep the port open. A datagram that the system has no
+/// room for is dropped and [counted](UdpStats::dropped), and that is not an error.
+#[derive(Clone)]
+pub struct UdpTransport(Weak<Datagrams>);
+
+impl UdpTransport {
+    /// Sends one datagram to an address, at once.
+    ///
+    /// The address is a [`SocketAddr`], an IP address and a port, or both as text. Names are not
+    /// looked up, which would block the loop.
+    ///
+    /// # Errors
+    ///
+    /// [`UdpError::InvalidAddress`] for a name, for an address of the other family than the port's,
+    /// and, once the transport is [connected](Self::connect), for any other address than that;
+    /// [`UdpError::Closed`]; and [`UdpError::System`] for what the system refuses, such as a
+    /// datagram that is too long.
+    pub fn send_to(&self, data: &[u8], to: impl UdpAddress) -> Result<(), UdpError> {
+        let datagrams = self.open()?;
+        let to = datagrams.checked(&to)?;
+        match datagrams.peer.get() {
+            None => datagrams.send(|socket| socket.send_to(data, to)),
+            Some(peer) if peer == to => datagrams.send(|socket| socket.send(data)),
+            Some(_) => Err(InvalidAddressError::new(to, "the port is connected to another").into()),
+        }
+    }
+
+    /// Sends one datagram to the address that the transport is [connected](Self::connect) to.
+    ///
+    /// # Errors
+    ///
+    /// [`UdpError::NotConnected`], and otherwise as for [`send_to`](Self::send_to).
+    pub fn write(&self, data: &[u8]) -> Result<(), UdpError> {
+        let datagrams = self.open()?;
+        if datagrams.peer.get().is_none() {
+            return Err(UdpError::NotConnected);
+        }
+        datagrams.send(|socket| socket.send(data))
+    }
+
+    /// From now on, only datagrams from and to this address. Nothing is sent by this.
+    ///
+    /// [`DatagramProtocol::connection_refused`] is told if nobody listens there.
+    ///
+    /// # Errors
+    ///
+    /// [`UdpError::AlreadyConnected`] the second time, and otherwise as for
+    /// [`send_to`](Self::send_to).
+    pub fn connect(&self, to: impl UdpAddress) -> Result<(), UdpError> {
+        let datagrams = self.open()?;
+        if let Some(peer) = datagrams.peer.get() {
+            return Err(UdpError::AlreadyConnected { peer });
+        }
+        let to = datagrams.checked(&to)?;
+        if let Some(socket) = &*datagrams.socket.borrow() {
+            socket.connect(to).map_err(UdpError::System)?;
+            // Where the address was an unspecified one, the system has chosen another.
+            datagrams.peer.set(Some(socket.peer_addr().unwrap_or(to)));
+        }
+        Ok(())
+    }
+
+    /// Whether datagrams may be sent to broadcast addresses (`SO_BROADCAST`; not unless this is
+    /// called).
+    ///
+    /// # Errors
+    ///
+    /// [`UdpError::Closed`] and [`UdpError::System`].
+    pub fn set_broadcast(&self, on: bool) -> Result<(), UdpError> {
+        let datagrams = self.open()?;
+        match &*datagrams.socket.borrow() {
+            Some(socket) => socket.set_broadcast(on).map_err(UdpError::System),
+            None => Err(UdpError::Closed),
+        }
+    }
+
+    /// The address that is bound, with the real port number; `None` once the port is closed.
+    pub fn host(&self) -> Option<Address> {
+        Some(Address::Udp(self.open().ok()?.address))
+    }
+
+    /// The address that the transport is connected to, if it is.
+    pub fn peer(&self) -> Option<Address> {
+        self.open().ok()?.peer.get().map(Address::Udp)
+    }
+
+    /// Closes the port: nothing more is received, and the number can be bound again at once.
+    ///
+    /// The Deferred fires when [`stop_protocol`](DatagramProtocol::stop_protocol) has been called.
+    /// That is at once, or, from inside the protocol, when it returns.
+    #[track_caller]
+    pub fn stop_listening(&self) -> Deferred<()> {
+        let Some(datagrams) = self.0.upgrade() else {
+            return Deferred::succeed(());
+        };
+        let (ended, resolver) = Deferred::pending();
+        datagrams.ending.borrow_mut().push(resolver);
+        datagrams.close();
+        ended
+    }
+
+    /// The clock of the port's reactor, for deadlines; `None` once the port is closed.
+    pub fn time_source(&self) -> Option<TimeSource> {
+        let core = self.open().ok()?.core.upgrade()?;
+        Some(core.time().clone())
+    }
+
+    /// The reactor that drives the port; `None` once the port is closed.
+    pub fn reactor(&self) -> Option<Reactor> {
+        Some(Reactor::from_core(self.open().ok()?.core.upgrade()?))
+    }
+
+    fn open(&self) -> Result<Rc<Datagrams>, UdpError> {
+        self.0
+            .upgrade()
+            .filter(|datagrams| !datagrams.is_closed())
+            .ok_or(UdpError::Closed)
+    }
+}
+
+impl Datagrams {
+    /// The address in numbers, if this port can reach it.
+    fn checked(&self, to: &impl UdpAddress) -> Result<SocketAddr, InvalidAddressError> {
+        let to = to.to_socket_address()?;
+        match (self.address.is_ipv4(), to.is_ipv4()) {
+            (true, false) => Err(InvalidAddressError::new(to, "the port is an IPv4 one")),
+            (false, true) => Err(InvalidAddressError::new(to, "the port is an IPv6 one")),
+            _ => Ok(to),
+        }
+    }
+}
+
+impl fmt::Debug for UdpTransport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("UdpTransport")
+            .field("host", &self.host())
+            .field("peer", &self.peer())
+            .finish_non_exhaustive()
+    }
+}
+
+/// A UDP port, as whoever opened it sees it (Twisted's `IListeningPort`).
+///
+/// Dropping it leaves the port open; the reactor closes it when it stops.
+#[derive(Clone)]
+pub struct UdpPort {
+    transport: UdpTransport,
+    address: Address,
+    stats: Rc<Cell<UdpStats>>,
+}
+
+impl UdpPort {
+    /// The address that is bound, with the real port number (Twisted's `getHost`).
+    pub fn address(&self) -> &Address {
+        &self.address
+    }
+
+    /// What the protocol was given, to send through.
+    pub fn transport(&self) -> &UdpTransport {
+        &self.transport
+    }
+
+    /// Closes the port; see [`UdpTransport::stop_listening`].
+    #[track_caller]
+    pub fn stop_listening(&self) -> Deferred<()> {
+        self.transport.stop_listening()
+    }
+
+    /// How many datagrams have come and gone; also once it is closed.
+    pub fn stats(&self) -> UdpStats {
+        self.stats.get()
+    }
+}
+
+impl fmt::Debug for UdpPort {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("UdpPort")
+            .field("address", &self.address)
+            .field("stats", &self.stats())
+            .finish_non_exhaustive()
+    }
+}
+
+/// The datagrams of one port; from [`UdpPort::stats`].
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct UdpStats {
+    /// Those handed to the protocol.
+    pub received: u64,
+    /// Those that the system has taken.
+    pub sent: u64,
+    /// Those that it had no room for.
+    pub dropped: u64,
+}
+
+/// Where a datagram may be sent: an IP address and a port, in numbers or as text.
+///
+/// It stands for these types and for no others, all of which can be understood without asking a
+/// name server.
+pub trait UdpAddress: private::Sealed {
+    #[doc(hidden)]
+    fn to_socket_address(&self) -> Result<SocketAddr, InvalidAddressError>;
+}
+
+mod private {
+    pub trait Sealed {}
+}
+
+macro_rules! address_in_numbers {
+    ($($type:ty),*) => {$(
+        impl private::Sealed for $type {}
+
+        impl UdpAddress for $type {
+            fn to_socket_address(&self) -> Result<SocketAddr, InvalidAddressError> {
+                Ok((*self).into())
+            }
+        }
+    )*};
+}
+
+address_in_numbers!(
+    SocketAddr,
+    SocketAddrV4,
+    SocketAddrV6,
+    (IpAddr, u16),
+    (Ipv4Addr, u16),
+    (Ipv6Addr, u16)
+);
+
+impl private::Sealed for str {}
+
+impl UdpAddress for str {
+    fn to_socket_address(&self) -> Result<SocketAddr, InvalidAddressError> {
+        self.parse()
+            .map_err(|_| InvalidAddressError::new(self, "it is not an IP address and a port"))
+    }
+}
+
+impl private::Sealed for (&str, u16) {}
+
+impl UdpAddress for (&str, u16) {
+    fn to_socket_address(&self) -> Result<SocketAddr, InvalidAddressError> {
+        let (host, port) = *self;
+        match host.parse::<IpAddr>() {
+            Ok(address) => Ok((address, port).into()),
+            Err(_) => Err(InvalidAddressError::new(host, "it is not an IP address")),
+        }
+    }
+}
+
+impl private::Sealed for String {}
+
+impl UdpAddress for String {
+    fn to_socket_address(&self) -> Result<SocketAddr, InvalidAddressError> {
+        self.as_str().to_socket_address()
+    }
+}
+
+impl private::Sealed for Address {}
+
+impl UdpAddress for Address {
+    fn to_socket_address(&self) -> Result<SocketAddr, InvalidAddressError> {
+        self.socket_addr()
+            .ok_or_else(|| InvalidAddressError::new(self, "it is not an IP address and a port"))
+    }
+}
+
+impl<A: UdpAddress + ?Sized> private::Sealed for &A {}
+
+impl<A: UdpAddress + ?Sized> UdpAddress for &A {
+    fn to_socket_address(&self) -> Result<SocketAddr, InvalidAddressError> {
+        (**self).to_socket_address()
+    }
+}
+
+/// A datagram cannot be sent there (Twisted's `InvalidAddressError`).
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct InvalidAddressError {
+    /// The address as it was given.
+    pub address: String,
+    /// What is wrong with it.
+    pub reason: &'static str,
+}
+
+impl InvalidAddressError {
+    fn new(address: impl fmt::Display, reason: &'static str) -> Self {
+        let address = address.to_string();
+        Self { address, reason }
+    }
+}
+
+impl fmt::Display for InvalidAddressError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "invalid address \"{}\": {}", self.address, self.reason)
+    }
+}
+
+impl Error for InvalidAddressError {}
+
+/// Why a datagram was not sent, or a transport not connected.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum UdpError {
+    /// The address is a name, or one that this port cannot reach.
+    InvalidAddress(InvalidAddressError),
+    /// [`UdpTransport::write`] needs a transport that is connected.
+    NotConnected,
+    /// A transport can be connected once.
+    AlreadyConnected {
+        /// The address that it is connected to.
+        peer: SocketAddr,
+    },
+    /// The port is closed.
+    Closed,
+    /// The system refused it.
+    System(io::Error),
+}
+
+impl From<InvalidAddressError> for UdpError {
+    fn from(error: InvalidAddressError) -> Self {
+        Self::InvalidAddress(error)
+    }
+}
+
+impl fmt::Display for UdpError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::InvalidAddress(error) => error.fmt(f),
+            Self::NotConnected => f.write_str("the UDP port is not connected to anybody"),
+            Self::AlreadyConnected { peer } => {
+                write!(f, "the UDP port is connected to {peer} already")
+            }
+            Self::Closed => f.write_str("the UDP port is closed"),
+            Self::System(_) => f.write_str("the system refused a datagram"),
+        }
+    }
+}
+
+impl Error for UdpError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        match self {
+            Self::System(error) => Some(error),
+            _ => None,
+        }
+    }
+}
