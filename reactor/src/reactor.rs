@@ -58,6 +58,21 @@ use crate::signals::Signals;
 /// reactor.run()?;
 /// # Ok::<(), Failure>(())
 /// ```
+///
+/// # Dropping it
+///
+/// When the last handle is dropped, ports are closed and their factories told, delayed calls and
+/// jobs that wait for a run are dropped, and what waits for other threads is abandoned: nothing of
+/// a reactor outlives it.
+///
+/// A handle that something has captured is a handle too. [`run`](Self::run) drops the delayed calls
+/// and closes the ports in the end, and their handles with them. But a reactor that is dropped
+/// without having run keeps itself alive while a handle is held by something it was given: a delayed
+/// call, a trigger, a factory, or a callback of a Deferred that it is to fire. That is a circle like
+/// any other of `Rc`s, and it is never freed; the same goes for triggers that are left after a run.
+/// In a program that ends then, this is no harm. One that goes on takes back what it had asked for:
+/// it cancels the [`delayed_calls`](Self::delayed_calls), the jobs and what else is pending, stops
+/// listening, and removes the triggers.
 #[derive(Clone)]
 pub struct Reactor(Rc<Core>);
 
@@ -741,6 +756,16 @@ impl Reactor {
                     descriptor.ready(core, readiness);
                 }
             }
+        }
+    }
+}
+
+impl Drop for Reactor {
+    fn drop(&mut self) {
+        // While there still is a reactor, so that whoever is told of the end may ask it anything.
+        // One that has run has nothing to close.
+        if Rc::strong_count(&self.0) == 1 {
+            self.0.close_all();
         }
     }
 }
