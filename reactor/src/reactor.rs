@@ -24,7 +24,9 @@ use mio::{Events, Poll, Registry, Token, Waker};
 use slab::Slab;
 
 use crate::deferred::{Deferred, Failure, Outcome, block};
-use crate::net::{CannotListenError, DatagramProtocol, Factory, Port, Spares, Transport, UdpPort};
+use crate::net::{
+    CannotListenError, Clients, DatagramProtocol, Factory, Port, Spares, Transport, UdpPort,
+};
 use crate::testing::Network;
 use crate::threads::{Door, Pool, RemoteReactor, ThreadPoolStats, Waiting};
 use crate::time::{DelayedCall, ReactorTime, TimeSource};
@@ -96,13 +98,14 @@ pub(crate) struct Core {
     door: Door,
     pool: Pool,
     waiting: Waiting,
+    clients: Clients,
     triggers: Rc<Triggers>,
     state: Cell<LifeState>,
     /// Whether `run` or `turn_once` is on the stack.
     is_turning: Cell<bool>,
     /// From the *during* phase of startup until that of shutdown.
     is_running: Cell<bool>,
-    /// How many ports each shared factory listens on.
+    /// How many ports and connectors use each shared factory.
     factories: RefCell<HashMap<usize, usize>>,
     exit_signal: Cell<Option<i32>>,
     #[cfg(unix)]
@@ -245,6 +248,7 @@ impl Reactor {
             door: Door::new(waker),
             pool: Pool::new(),
             waiting: RefCell::new(Slab::new()),
+            clients: Clients::default(),
             triggers: Rc::new(Triggers::default()),
             state: Cell::new(LifeState::Idle),
             is_turning: Cell::new(false),
@@ -799,6 +803,10 @@ impl Core {
         &self.waiting
     }
 
+    pub(crate) fn clients(&self) -> &Clients {
+        &self.clients
+    }
+
     pub(crate) fn spares(&self) -> RefMut<'_, Spares> {
         self.spares.borrow_mut()
     }
@@ -978,6 +986,7 @@ impl Core {
     fn close_all(self: &Rc<Self>) {
         // What is told of the end may open something new, but not for ever.
         for _ in 0..3 {
+            self.clients.shut_down(self);
             let open: Vec<Rc<dyn Descriptor>> = self
                 .slots
                 .borrow()
@@ -990,6 +999,7 @@ impl Core {
             drop(self.attention.take());
             guard("dropping the delayed calls", || self.time.clear());
         }
+        self.clients.give_up(self);
     }
 
     /// Waits until the threads of the pool have ended, none of which may then wait for the loop.

@@ -63,24 +63,38 @@ impl fmt::Display for CancelledError {
 
 impl Error for CancelledError {}
 
-/// The Deferred did not fire in the time it was given.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// What was waited for did not come in the time it was given: a Deferred's result, or a connection.
+#[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct TimeoutError {
     /// The time it was given.
     pub timeout: Duration,
+    /// What did not come, unless it was a result.
+    what: Option<Box<str>>,
 }
 
 impl TimeoutError {
     /// For code that keeps deadlines of its own.
     pub fn new(timeout: Duration) -> Self {
-        Self { timeout }
+        Self {
+            timeout,
+            what: None,
+        }
+    }
+
+    /// Where it was not a result that did not come: "connection to example.org:80".
+    pub(crate) fn waiting_for(what: String, timeout: Duration) -> Self {
+        Self {
+            timeout,
+            what: Some(what.into()),
+        }
     }
 }
 
 impl fmt::Display for TimeoutError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "no result within {:?}", self.timeout)
+        let what = self.what.as_deref().unwrap_or("result");
+        write!(f, "no {what} within {:?}", self.timeout)
     }
 }
 

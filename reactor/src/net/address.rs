@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 
 /// One end of a connection.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -11,6 +12,10 @@ pub enum Address {
     Tcp(SocketAddr),
     /// An IP address and a UDP port.
     Udp(SocketAddr),
+    /// The path of a UNIX socket, or `None` for one without a name, as the client's end has none.
+    ///
+    /// A path that begins with a NUL byte is a name in Linux' abstract namespace.
+    Unix(Option<PathBuf>),
 }
 
 impl Address {
@@ -18,6 +23,7 @@ impl Address {
     pub fn socket_addr(&self) -> Option<SocketAddr> {
         match self {
             Self::Tcp(address) | Self::Udp(address) => Some(*address),
+            Self::Unix(_) => None,
         }
     }
 
@@ -25,13 +31,30 @@ impl Address {
     pub fn port(&self) -> Option<u16> {
         self.socket_addr().map(|address| address.port())
     }
+
+    /// The path of a UNIX socket, if it has one.
+    pub fn path(&self) -> Option<&Path> {
+        match self {
+            Self::Tcp(_) | Self::Udp(_) => None,
+            Self::Unix(path) => path.as_deref(),
+        }
+    }
 }
 
 impl fmt::Display for Address {
-    /// As in a URL: `127.0.0.1:8000`, `[::1]:8000`.
+    /// As in a URL (`127.0.0.1:8000`, `[::1]:8000`), or `unix:` and the path, if there is one.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Tcp(address) | Self::Udp(address) => address.fmt(f),
+            Self::Unix(None) => f.write_str("unix:"),
+            Self::Unix(Some(path)) => {
+                // An abstract name begins with NUL, which the tools of the system show like this.
+                let path = path.to_string_lossy();
+                match path.strip_prefix('\0') {
+                    Some(name) => write!(f, "unix:@{name}"),
+                    None => write!(f, "unix:{path}"),
+                }
+            }
         }
     }
 }

@@ -15,6 +15,7 @@ use std::rc::{Rc, Weak};
 
 use bytes::Bytes;
 
+use super::connector::Link;
 use super::output::Output;
 use super::producer::Producer;
 use super::stream::Stream;
@@ -63,6 +64,8 @@ pub(crate) struct Connection {
     /// `None` while there is nothing to send and no producer.
     output: RefCell<Option<Box<Output>>>,
     peer: Address,
+    /// Who made it and is told of its end, for a client's.
+    maker: Cell<Option<Rc<Link>>>,
     flags: Flags,
 }
 
@@ -111,8 +114,14 @@ impl Connection {
             protocol: Cell::new(Some(protocol)),
             output: RefCell::new(None),
             peer,
+            maker: Cell::new(None),
             flags: Flags::default(),
         })
+    }
+
+    /// Has `maker` told of the end, after the protocol.
+    pub(crate) fn belongs_to(&self, maker: Rc<Link>) {
+        self.maker.set(Some(maker));
     }
 
     /// Tells the protocol that it is connected.
@@ -190,7 +199,8 @@ impl Connection {
                 guard("the producer of a connection", || producer.stop());
             }
         }
-        let told = catch_unwind(AssertUnwindSafe(move || protocol.connection_lost(&reason)));
+        let why = &reason;
+        let told = catch_unwind(AssertUnwindSafe(move || protocol.connection_lost(why)));
         if let Err(payload) = told {
             log::error!(
                 target: "reactor",
@@ -198,6 +208,9 @@ impl Connection {
                 self.peer,
                 Failure::from_panic(payload)
             );
+        }
+        if let Some(maker) = self.maker.take() {
+            maker.lost(core, reason);
         }
     }
 

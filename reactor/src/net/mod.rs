@@ -7,6 +7,11 @@
 //! Datagrams have no connections: [`Reactor::listen_udp`](crate::Reactor::listen_udp) hands all that
 //! come to one [`DatagramProtocol`].
 //!
+//! In the other direction, [`Reactor::connect_tcp`](crate::Reactor::connect_tcp) asks a
+//! [`ClientFactory`] for the protocol of the connection that it makes, and
+//! [`Reactor::connect_protocol`](crate::Reactor::connect_protocol) makes one for a given protocol.
+//! UNIX sockets do all this, too.
+//!
 //! What the reactor takes care of, so that protocols need not:
 //!
 //! - Readiness is edge-triggered underneath. Each connection is read and written until the system
@@ -14,10 +19,16 @@
 //! - All connections share one read buffer, and one that has nothing to send owns no other.
 //! - What a protocol writes while it handles one event leaves in one system call.
 
+mod acceptor;
 mod address;
+mod attempt;
+mod connect_errors;
 mod connection;
+mod connector;
+mod endpoint;
 mod errors;
 mod intake;
+mod lookup;
 mod output;
 mod port;
 pub mod producer;
@@ -25,10 +36,20 @@ mod protocol;
 mod shared;
 mod stream;
 mod udp;
+#[cfg(unix)]
+mod unix;
 
 pub use address::Address;
+pub use connect_errors::{
+    ConnectError, ConnectionRefusedError, ConnectorError, FailedAttempt, LookupError, UserError,
+};
 pub use connection::Transport;
 pub(crate) use connection::{Connection, Spares};
+pub(crate) use connector::Clients;
+pub use connector::{ClientFactory, Connector, ConnectorState};
+pub use endpoint::{ClientEndpoint, TcpClientEndpoint};
+#[cfg(unix)]
+pub use endpoint::{UnixClientEndpoint, UnixServerEndpoint};
 pub use errors::{CannotListenError, ConnectionAborted, ConnectionDone, ConnectionLost};
 pub use intake::PortStats;
 pub use port::Port;

@@ -1,4 +1,4 @@
-//! A listening TCP port.
+//! A listening port: a TCP port, or a UNIX socket.
 
 use std::cell::RefCell;
 use std::fmt;
@@ -9,12 +9,15 @@ use std::rc::{Rc, Weak};
 
 use mio::net::TcpListener;
 
+#[cfg(unix)]
+use super::UnixServerEndpoint;
+use super::acceptor::Acceptor;
 use super::connection::Connection;
 use super::intake::{Intake, PortStats, REST, Shortage, is_of_one_connection};
 use super::stream::Stream;
 use super::{Address, Factory};
 use crate::deferred::{Deferred, Failure};
-use crate::reactor::{Core, Descriptor, Interest, Readiness, SlotId};
+use crate::reactor::{Core, Descriptor, Readiness, SlotId};
 use crate::testing::MemoryListener;
 
 /// Connections accepted before the others have their turn.
@@ -25,44 +28,9 @@ pub(crate) struct Listener {
     slot: SlotId,
     address: Address,
     /// `None` once closed.
-    socket: RefCell<Option<Socket>>,
+    socket: RefCell<Option<Acceptor>>,
     intake: Rc<Intake>,
     factory: Rc<dyn Factory>,
-}
-
-/// What accepts.
-enum Socket {
-    Tcp(TcpListener),
-    Memory(MemoryListener),
-}
-
-impl Socket {
-    fn accept(&self) -> io::Result<(Stream, Address)> {
-        match self {
-            Self::Tcp(socket) => {
-                let (stream, peer) = socket.accept()?;
-                Ok((Stream::Tcp(stream), Address::Tcp(peer)))
-            }
-            Self::Memory(socket) => {
-                let (stream, peer) = socket.accept()?;
-                Ok((Stream::Memory(stream), peer))
-            }
-        }
-    }
-
-    fn address(&self) -> io::Result<SocketAddr> {
-        match self {
-            Self::Tcp(socket) => socket.local_addr(),
-            Self::Memory(socket) => Ok(socket.address()),
-        }
-    }
-
-    fn watch(&mut self, core: &Core) -> io::Result<SlotId> {
-        match self {
-            Self::Tcp(socket) => core.register(socket, Interest::Read),
-            Self::Memory(socket) => Ok(socket.watch(core)),
-        }
-    }
 }
 
 /// Opens a port on the first of the addresses that can be bound.
@@ -72,8 +40,8 @@ pub(crate) fn listen_tcp(
     factory: Rc<dyn Factory>,
 ) -> io::Result<Port> {
     let socket = first_of(address.to_socket_addrs()?, |address| match core.network() {
-        None => TcpListener::bind(address).map(Socket::Tcp),
-        Some(network) => MemoryListener::bind(network, address).map(Socket::Memory),
+        None => TcpListener::bind(address).map(Acceptor::Tcp),
+        Some(network) => MemoryListener::bind(network, address).map(Acceptor::Memory),
     })?;
     open(core, socket, factory)
 }
@@ -84,11 +52,22 @@ pub(crate) fn open_tcp(
     socket: TcpListener,
     factory: Rc<dyn Factory>,
 ) -> io::Result<Port> {
-    open(core, Socket::Tcp(socket), factory)
+    open(core, Acceptor::Tcp(socket), factory)
 }
 
-fn open(core: &Rc<Core>, mut socket: Socket, factory: Rc<dyn Factory>) -> io::Result<Port> {
-    let address = Address::Tcp(socket.address()?);
+/// Listens on a UNIX socket.
+#[cfg(unix)]
+pub(crate) fn listen_unix(
+    core: &Rc<Core>,
+    endpoint: &UnixServerEndpoint,
+    factory: Rc<dyn Factory>,
+) -> io::Result<Port> {
+    let socket = super::unix::listen(endpoint)?;
+    open(core, Acceptor::Unix(socket), factory)
+}
+
+fn open(core: &Rc<Core>, mut socket: Acceptor, factory: Rc<dyn Factory>) -> io::Result<Port> {
+    let address = socket.address()?;
     let slot = socket.watch(core)?;
     let listener = Rc::new(Listener {
         slot,
@@ -242,7 +221,8 @@ impl Port {
 
     /// Closes the port. Connections accepted before stay open.
     ///
-    /// When the Deferred fires, which is at once for TCP, the number can be bound again.
+    /// When the Deferred fires, which is at once for TCP, the number can be bound again. The file of
+    /// a UNIX socket is gone then, unless it belongs to another server by now.
     #[track_caller]
     pub fn stop_listening(&self) -> Deferred<()> {
         if let (Some(core), Some(listener)) = (self.core.upgrade(), self.listener.upgrade()) {

@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 
-use super::{Address, Transport};
+use super::{Address, ClientFactory, Transport};
 use crate::deferred::Failure;
 
 /// One end of one connection (Twisted's `Protocol`).
@@ -89,15 +89,15 @@ pub trait Protocol: 'static {
 /// Makes the protocol for each connection (Twisted's `Factory`).
 ///
 /// A factory in an `Rc` can listen on several ports: it is started once before the first opens,
-/// and stopped once after the last has closed.
+/// and stopped once after the last has closed. For client connections, see [`ClientFactory`].
 pub trait Factory: 'static {
     /// A protocol for a new connection from `peer`, or `None` to close it.
     fn build_protocol(&self, peer: &Address) -> Option<Box<dyn Protocol>>;
 
-    /// The first port is about to open.
+    /// The first port is open, or the first client is about to connect.
     fn start_factory(&self) {}
 
-    /// The last port has closed.
+    /// The last port has closed, and no client connects or is connected any more.
     fn stop_factory(&self) {}
 
     /// What tells one shared factory from another; `None` for one that is not shared.
@@ -125,7 +125,8 @@ impl<F: Factory + ?Sized> Factory for Rc<F> {
     }
 }
 
-/// A factory out of a function that makes protocols (Twisted's `Factory.forProtocol`).
+/// A factory out of a function that makes protocols, for servers and for clients (Twisted's
+/// `Factory.forProtocol`).
 ///
 /// ```
 /// use deferred_reactor::{Failure, Reactor, net::{Protocol, Transport, for_protocol}};
@@ -148,7 +149,7 @@ impl<F: Factory + ?Sized> Factory for Rc<F> {
 /// assert_ne!(port.address().port(), Some(0));
 /// # Ok::<(), Failure>(())
 /// ```
-pub fn for_protocol<P: Protocol>(make: impl Fn() -> P + 'static) -> impl Factory {
+pub fn for_protocol<P: Protocol>(make: impl Fn() -> P + 'static) -> impl ClientFactory {
     struct ForProtocol<F>(F);
 
     impl<P: Protocol, F: Fn() -> P + 'static> Factory for ForProtocol<F> {
@@ -156,6 +157,8 @@ pub fn for_protocol<P: Protocol>(make: impl Fn() -> P + 'static) -> impl Factory
             Some(Box::new((self.0)()))
         }
     }
+
+    impl<P: Protocol, F: Fn() -> P + 'static> ClientFactory for ForProtocol<F> {}
 
     ForProtocol(make)
 }

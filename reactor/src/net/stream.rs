@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use mio::event::Source;
 use mio::net::TcpStream;
+#[cfg(unix)]
+use mio::net::UnixStream;
 use mio::{Interest, Registry, Token};
 
 use super::Address;
@@ -17,6 +19,8 @@ use crate::testing::MemoryStream;
 pub(crate) enum Stream {
     Tcp(TcpStream),
     Memory(MemoryStream),
+    #[cfg(unix)]
+    Unix(UnixStream),
 }
 
 impl Stream {
@@ -33,6 +37,18 @@ impl Stream {
         match self {
             Self::Tcp(stream) => stream.shutdown(side),
             Self::Memory(stream) => stream.shutdown(side),
+            #[cfg(unix)]
+            Self::Unix(stream) => stream.shutdown(side),
+        }
+    }
+
+    /// An error while it is not connected.
+    pub(crate) fn has_peer(&self) -> io::Result<()> {
+        match self {
+            Self::Tcp(stream) => stream.peer_addr().map(drop),
+            #[cfg(unix)]
+            Self::Unix(stream) => stream.peer_addr().map(drop),
+            Self::Memory(_) => Ok(()),
         }
     }
 
@@ -41,6 +57,8 @@ impl Stream {
         match self {
             Self::Tcp(stream) => stream.take_error(),
             Self::Memory(stream) => Ok(stream.error()),
+            #[cfg(unix)]
+            Self::Unix(stream) => stream.take_error(),
         }
     }
 
@@ -53,6 +71,9 @@ impl Stream {
                 let _ = socket2::SockRef::from(stream).set_linger(Some(Duration::ZERO));
             }
             Self::Memory(stream) => stream.reset_on_close(),
+            // Here the system knows no resets, unless something is unread.
+            #[cfg(unix)]
+            Self::Unix(_) => {}
         }
     }
 
@@ -63,6 +84,8 @@ impl Stream {
                 let _ = stream.set_nodelay(on);
             }
             Self::Memory(_) => {}
+            #[cfg(unix)]
+            Self::Unix(_) => {} // where nothing is held back
         }
     }
 
@@ -70,6 +93,8 @@ impl Stream {
         match self {
             Self::Tcp(stream) => Some(Address::Tcp(stream.local_addr().ok()?)),
             Self::Memory(stream) => Some(stream.local_address()),
+            #[cfg(unix)]
+            Self::Unix(stream) => Some(super::unix::address(&stream.local_addr().ok()?)),
         }
     }
 
@@ -77,6 +102,8 @@ impl Stream {
         match self {
             Self::Tcp(stream) => stream,
             Self::Memory(stream) => stream,
+            #[cfg(unix)]
+            Self::Unix(stream) => stream,
         }
     }
 }
@@ -87,6 +114,8 @@ impl Read for &Stream {
         match self {
             Stream::Tcp(stream) => (&*stream).read(buffer),
             Stream::Memory(stream) => stream.read(buffer),
+            #[cfg(unix)]
+            Stream::Unix(stream) => (&*stream).read(buffer),
         }
     }
 }
@@ -97,6 +126,8 @@ impl Write for &Stream {
         match self {
             Stream::Tcp(stream) => (&*stream).write(data),
             Stream::Memory(stream) => stream.write(data),
+            #[cfg(unix)]
+            Stream::Unix(stream) => (&*stream).write(data),
         }
     }
 
@@ -105,6 +136,8 @@ impl Write for &Stream {
         match self {
             Stream::Tcp(stream) => (&*stream).write_vectored(slices),
             Stream::Memory(stream) => stream.write_vectored(slices),
+            #[cfg(unix)]
+            Stream::Unix(stream) => (&*stream).write_vectored(slices),
         }
     }
 

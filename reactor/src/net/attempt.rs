@@ -1,0 +1,168 @@
+//! One socket on its way to a connection, and the order in which addresses get theirs.
+
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::rc::{Rc, Weak};
+
+use mio::net::TcpStream;
+use socket2::{Domain, Protocol, Socket, Type};
+
+use super::Address;
+use super::connector::Link;
+use super::stream::Stream;
+use crate::reactor::{Core, Descriptor, Readiness, SlotId};
+
+/// A socket that connects; its slot goes over to the connection, if there will be one.
+pub(super) struct Attempt {
+    link: Weak<Link>,
+    pub(super) slot: SlotId,
+    pub(super) address: Address,
+    /// `None` once it is over, either way.
+    pub(super) stream: RefCell<Option<Stream>>,
+}
+
+impl Attempt {
+    /// Begins to connect. Nothing is known when this returns, unless it is an error.
+    pub(super) fn start(
+        core: &Rc<Core>,
+        link: &Rc<Link>,
+        address: Address,
+        from: Option<IpAddr>,
+    ) -> io::Result<Rc<Self>> {
+        let mut stream = match &address {
+            Address::Tcp(_) | Address::Udp(_) if core.network().is_some() => {
+                return Err(io::Error::new(
+                    io::ErrorKind::Unsupported,
+                    "a reactor in memory has no sockets",
+                ));
+            }
+            Address::Tcp(address) | Address::Udp(address) => {
+                Stream::Tcp(connect_tcp(*address, from)?)
+            }
+            #[cfg(unix)]
+            Address::Unix(path) => Stream::Unix(super::unix::connect(
+                path.as_deref().unwrap_or("".as_ref()),
+            )?),
+            #[cfg(not(unix))]
+            Address::Unix(_) => return Err(io::ErrorKind::Unsupported.into()),
+        };
+        let slot = stream.watch(core)?;
+        let attempt = Rc::new(Self {
+            link: Rc::downgrade(link),
+            slot,
+            address,
+            stream: RefCell::new(Some(stream)),
+        });
+        core.occupy(slot, attempt.clone());
+        Ok(attempt)
+    }
+
+    /// Whether it is connected, has failed, or neither yet.
+    fn outcome(&self) -> Option<io::Result<()>> {
+        let stream = self.stream.borrow();
+        let stream = stream.as_ref()?;
+        match stream.take_error() {
+            Ok(None) => {}
+            Ok(Some(error)) | Err(error) => return Some(Err(error)),
+        }
+        // The one question that every system answers rightly (see mio's `TcpStream::connect`).
+        match stream.has_peer() {
+            Ok(()) => Some(Ok(())),
+            Err(error) if error.kind() == io::ErrorKind::NotConnected => None,
+            Err(error) => Some(Err(error)),
+        }
+    }
+}
+
+impl Descriptor for Attempt {
+    fn ready(self: Rc<Self>, core: &Rc<Core>, readiness: Readiness) {
+        let Some(link) = self.link.upgrade() else {
+            return;
+        };
+        match self.outcome() {
+            Some(Ok(())) => link.won(core, &self, readiness),
+            Some(Err(error)) => link.attempt_failed(core, &self, error),
+            None => {}
+        }
+    }
+
+    fn attend(self: Rc<Self>, _: &Rc<Core>) {}
+
+    /// Its connector has been told before.
+    fn shut_down(self: Rc<Self>, _: &Rc<Core>) {}
+}
+
+fn connect_tcp(address: SocketAddr, from: Option<IpAddr>) -> io::Result<TcpStream> {
+    let Some(from) = from else {
+        return TcpStream::connect(address);
+    };
+    let socket = Socket::new(
+        Domain::for_address(address),
+        Type::STREAM,
+        Some(Protocol::TCP),
+    )?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&SocketAddr::new(from, 0).into())?;
+    match socket.connect(&address.into()) {
+        Err(error) if !is_in_progress(&error) => Err(error),
+        _ => Ok(TcpStream::from_std(socket.into())),
+    }
+}
+
+/// Whether a connect that does not block has begun.
+fn is_in_progress(error: &io::Error) -> bool {
+    // The standard library knows the error on every system (`EINPROGRESS`), and has not made its
+    // name public yet; Windows calls it `WouldBlock`.
+    error.kind() == io::ErrorKind::WouldBlock || format!("{:?}", error.kind()) == "InProgress"
+}
+
+/// RFC 8305, section 4: as the system has sorted them, but one of each family in turn, so that a
+/// family that does not work costs one delay and not one for each address.
+pub(super) fn in_turn(addresses: Vec<SocketAddr>) -> VecDeque<Address> {
+    let first_is_ipv6 = addresses.first().is_some_and(SocketAddr::is_ipv6);
+    let (first, second): (Vec<_>, Vec<_>) = addresses
+        .into_iter()
+        .partition(|address| address.is_ipv6() == first_is_ipv6);
+    let mut second = second.into_iter();
+    let mut sorted = VecDeque::new();
+    for address in first {
+        sorted.push_back(Address::Tcp(address));
+        sorted.extend(second.next().map(Address::Tcp));
+    }
+    sorted.extend(second.map(Address::Tcp));
+    sorted
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    ///
+    #[test]
+    fn families_take_turns_and_keep_their_order() {
+        for (found, want) in [
+            ("", ""),
+            ("4a", "4a"),
+            ("6a 6b 4a 4b", "6a 4a 6b 4b"),
+            ("4a 4b 4c 6a", "4a 6a 4b 4c"),
+            ("6a 4a 4b 4c", "6a 4a 4b 4c"),
+            ("4a 6a 6b 4b 6c", "4a 6a 4b 6b 6c"),
+        ] {
+            let address = |name: &str| -> SocketAddr {
+                let (family, letter) = name.split_at(1);
+                match family {
+                    "4" => format!("192.0.2.{}:80", letter.as_bytes()[0]),
+                    _ => format!("[2001:db8::{letter}]:80"),
+                }
+                .parse()
+                .unwrap()
+            };
+            let addresses = |names: &str| names.split_whitespace().map(address).collect::<Vec<_>>();
+            let sorted: Vec<_> = in_turn(addresses(found)).into_iter().collect();
+            let want: Vec<_> = addresses(want).into_iter().map(Address::Tcp).collect();
+            assert_eq!(sorted, want, "{found}");
+        }
+    }
+}
