@@ -25,7 +25,7 @@ use std::mem;
 use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::{Rc, Weak};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use slab::Slab;
 
@@ -40,7 +40,7 @@ use super::{
 };
 use crate::deferred::{Canceller, Deferred, Failure, Resolver, TimeoutError};
 use crate::reactor::{Core, Descriptor, Reactor, Readiness, guard};
-use crate::time::DelayedCall;
+use crate::time::{DelayedCall, TimeSource};
 
 #[cfg(unix)]
 use super::UnixClientEndpoint;
@@ -205,6 +205,18 @@ impl Connector {
     pub fn reactor(&self) -> Option<Reactor> {
         self.0.core.upgrade().map(Reactor::from_core)
     }
+
+    /// The time of its reactor; or, where that is gone, a time that does not pass.
+    pub(super) fn time_source(&self) -> TimeSource {
+        match self.0.core.upgrade() {
+            Some(core) => core.time().clone(),
+            None => TimeSource::frozen_at(Instant::now()),
+        }
+    }
+
+    pub(super) fn downgrade(&self) -> WeakConnector {
+        WeakConnector(Rc::downgrade(&self.0))
+    }
 }
 
 impl fmt::Debug for Connector {
@@ -213,6 +225,19 @@ impl fmt::Debug for Connector {
             .field("address", &self.0.address)
             .field("state", &self.state())
             .finish_non_exhaustive()
+    }
+}
+
+/// A connector that its factory may keep.
+pub(super) struct WeakConnector(Weak<Link>);
+
+impl WeakConnector {
+    pub(super) fn upgrade(&self) -> Option<Connector> {
+        self.0.upgrade().map(Connector)
+    }
+
+    pub(super) fn is(&self, connector: &Connector) -> bool {
+        std::ptr::eq(self.0.as_ptr(), Rc::as_ptr(&connector.0))
     }
 }
 

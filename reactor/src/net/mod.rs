@@ -10,7 +10,7 @@
 //! In the other direction, [`Reactor::connect_tcp`](crate::Reactor::connect_tcp) asks a
 //! [`ClientFactory`] for the protocol of the connection that it makes, and
 //! [`Reactor::connect_protocol`](crate::Reactor::connect_protocol) makes one for a given protocol.
-//! UNIX sockets do all this, too.
+//! [`ReconnectingClientFactory`] connects again when it is lost. UNIX sockets do all this, too.
 //!
 //! What the reactor takes care of, so that protocols need not:
 //!
@@ -33,6 +33,7 @@ mod output;
 mod port;
 pub mod producer;
 mod protocol;
+mod reconnecting;
 mod shared;
 mod stream;
 mod udp;
@@ -56,6 +57,7 @@ pub use port::Port;
 pub(crate) use port::{first_of, listen_tcp, open_tcp};
 pub use producer::{ProducerRegisteredError, PullProducer, PushProducer};
 pub use protocol::{Factory, Protocol, for_protocol};
+pub use reconnecting::{ReconnectingClientFactory, Reconnection};
 pub(crate) use shared::{listen_first, listen_too};
 pub(crate) use stream::Stream;
 pub(crate) use udp::listen_udp;
