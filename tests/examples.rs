@@ -137,6 +137,19 @@ fn workers_share_a_port_and_their_metrics() {
     assert_eq!(example.wait(), Some(0));
 }
 
+/// R-26, R-29: the order is always the same.
+#[test]
+fn echo_gets_its_lines_back_and_stops() {
+    let output = Example::run("echo", &["127.0.0.1:0"]);
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(output.status.code(), Some(0), "{text}");
+    let (first, rest) = text.split_once('\n').unwrap();
+    assert!(first.starts_with("listening on 127.0.0.1:"), "{text}");
+    let want = "the server said: a line\nthe server said: another one\n\
+        the server said: good bye\nconnection lost: the connection was closed cleanly\n";
+    assert_eq!(rest, want);
+}
+
 /// R-14.
 #[cfg(unix)]
 #[test]
@@ -160,7 +173,7 @@ fn an_interrupt_ends_an_example_in_good_order() {
 fn what_cannot_be_listened_on_is_told_in_a_sentence() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let taken = taken.local_addr().unwrap().to_string();
-    for example in ["metrics", "klein", "delayed", "embedded"] {
+    for example in ["metrics", "klein", "delayed", "embedded", "echo"] {
         for (argument, want) in [
             (taken.as_str(), "in use"),
             ("nonsense", "invalid socket address"),
