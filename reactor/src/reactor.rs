@@ -141,7 +141,7 @@ struct Slot {
 }
 
 /// Names one registered socket. Never names another one, however often its slot is reused.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct SlotId {
     index: u32,
     generation: u32,

@@ -15,7 +15,6 @@ use std::rc::{Rc, Weak};
 
 use bytes::Bytes;
 
-use super::connector::Link;
 use super::output::Output;
 use super::producer::Producer;
 use super::stream::Stream;
@@ -64,8 +63,6 @@ pub(crate) struct Connection {
     /// `None` while there is nothing to send and no producer.
     output: RefCell<Option<Box<Output>>>,
     peer: Address,
-    /// Who made it and is told of its end, for a client's.
-    maker: Cell<Option<Rc<Link>>>,
     flags: Flags,
 }
 
@@ -96,6 +93,8 @@ struct Flags {
     is_aborting: Cell<bool>,
     /// Much was queued, or could not be sent at once: the protocol is told when it has gone.
     has_backlog: Cell<bool>,
+    /// We have made it, and its connector is told of the end.
+    has_connector: Cell<bool>,
 }
 
 impl Connection {
@@ -114,14 +113,13 @@ impl Connection {
             protocol: Cell::new(Some(protocol)),
             output: RefCell::new(None),
             peer,
-            maker: Cell::new(None),
             flags: Flags::default(),
         })
     }
 
-    /// Has `maker` told of the end, after the protocol.
-    pub(crate) fn belongs_to(&self, maker: Rc<Link>) {
-        self.maker.set(Some(maker));
+    /// Its connector is to be told of the end, after the protocol.
+    pub(crate) fn has_connector(&self) {
+        self.flags.has_connector.set(true);
     }
 
     /// Tells the protocol that it is connected.
@@ -209,8 +207,8 @@ impl Connection {
                 Failure::from_panic(payload)
             );
         }
-        if let Some(maker) = self.maker.take() {
-            maker.lost(core, reason);
+        if self.flags.has_connector.get() {
+            core.clients().lost(core, self.slot, reason);
         }
     }
 

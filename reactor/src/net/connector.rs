@@ -18,7 +18,7 @@
 //! little later, by the loop.
 
 use std::cell::{Cell, RefCell};
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::fmt;
 use std::io;
 use std::mem;
@@ -39,7 +39,7 @@ use super::{
     Protocol, TcpClientEndpoint, Transport, UserError,
 };
 use crate::deferred::{Canceller, Deferred, Failure, Resolver, TimeoutError};
-use crate::reactor::{Core, Descriptor, Reactor, Readiness, guard};
+use crate::reactor::{Core, Descriptor, Reactor, Readiness, SlotId, guard};
 use crate::time::{DelayedCall, TimeSource};
 
 #[cfg(unix)]
@@ -268,9 +268,6 @@ impl Reactor {
     ///         transport.lose_connection();
     ///         Ok(())
     ///     }
-    ///     fn connection_lost(&mut self, _: &Failure) {
-    ///         // ...
-    ///     }
     /// }
     ///
     /// let reactor = Reactor::new()?;
@@ -389,6 +386,9 @@ impl ClientFactory for OneProtocol {
 pub(crate) struct Clients {
     /// Those that are connecting. The reactor keeps them, as nobody else has to.
     connecting: RefCell<Slab<Rc<Link>>>,
+    /// Those that are connected. Here, and not in their connections, so that those which were
+    /// accepted pay nothing for it.
+    connected: RefCell<HashMap<SlotId, Rc<Link>>>,
     pub(super) lookup: Lookup,
 }
 
@@ -421,6 +421,14 @@ impl Clients {
             link.state.replace(State::Disconnected);
             self.leave(&link);
             link.settle(core);
+        }
+    }
+
+    /// The connection of this slot is lost, and its protocol has been told.
+    pub(super) fn lost(&self, core: &Core, slot: SlotId, reason: Failure) {
+        let link = self.connected.borrow_mut().remove(&slot);
+        if let Some(link) = link {
+            link.lost(core, reason);
         }
     }
 
@@ -753,7 +761,9 @@ impl Link {
         };
         core.clients().leave(&self);
         let connection = Connection::new(core, slot, stream, peer, protocol);
-        connection.belongs_to(self.clone());
+        connection.has_connector();
+        let connected = &core.clients().connected;
+        connected.borrow_mut().insert(slot, self.clone());
         core.occupy(slot, connection.clone());
         let transport = connection.transport_of();
         self.state
@@ -806,8 +816,7 @@ impl Link {
         }
     }
 
-    /// The connection is lost, and its protocol has been told.
-    pub(super) fn lost(self: &Rc<Self>, core: &Core, reason: Failure) {
+    fn lost(self: &Rc<Self>, core: &Core, reason: Failure) {
         self.state.replace(State::Disconnected);
         guard("client_connection_lost", || {
             let connector = Connector(self.clone());
