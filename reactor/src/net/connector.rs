@@ -1,21 +1,12 @@
 //! Client connections: the [`Connector`] that makes them, and what users write for it.
 //!
-//! A connector belongs to one endpoint and one [`ClientFactory`]. It connects as often as it is
-//! told to, one connection at a time:
+//! A [`Link`] is what a connector stands for: its state, and in it, while it is connecting, the
+//! [`Race`] of the addresses. Each [`Attempt`] is one socket; the one that wins hands its socket and
+//! its slot over to a [`Connection`].
 //!
-//! | state        | left by                              | then                                    |
-//! |--------------|--------------------------------------|-----------------------------------------|
-//! | disconnected | [`connect`](Connector::connect)      | connecting; `started_connecting`        |
-//! | connecting   | the first address that answers       | connected; `build_protocol`             |
-//! | connecting   | the last address that fails, the timeout, [`stop_connecting`](Connector::stop_connecting) | disconnected; `client_connection_failed` |
-//! | connected    | the end of the connection            | disconnected; `client_connection_lost`  |
-//!
-//! A name is looked up in a thread. Its addresses are tried in the order of RFC 8305: those of the
-//! two families in turn, each some time after the one before, or at once when that has failed. The
-//! first that connects wins, and the others are closed.
-//!
-//! The factory is never told that something failed from inside the call that made it fail, but a
-//! little later, by the loop.
+//! What fails is told to the factory by the loop, and never from inside the call that made it fail:
+//! a factory that has something of its own borrowed while it stops connecting must not be called
+//! back there, and one that connects again from every failure must not fill the stack.
 
 use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, VecDeque};
@@ -115,7 +106,19 @@ impl<F: ClientFactory + ?Sized> ClientFactory for Rc<F> {
     }
 }
 
-/// Makes connections to one endpoint, for one factory (Twisted's `IConnector`).
+/// Makes connections to one endpoint, for one factory, one at a time (Twisted's `IConnector`).
+///
+/// | state        | left by                              | then, and what the factory is told      |
+/// |--------------|--------------------------------------|-----------------------------------------|
+/// | disconnected | [`connect`](Self::connect)           | connecting: `started_connecting`        |
+/// | connecting   | the first address that answers       | connected: `build_protocol`             |
+/// | connecting   | the last address that fails, the limit, [`stop_connecting`](Self::stop_connecting), the reactor's end | disconnected: `client_connection_failed` |
+/// | connected    | the end of the connection            | disconnected: `client_connection_lost`  |
+///
+/// The addresses of a name are tried in the order of RFC 8305: those of the two families in turn,
+/// each a quarter of a second after the one before, or at once when that has failed. The first that
+/// connects wins, and the others are closed. The factory is never told of a failure from inside the
+/// call that made it fail, but a little later, by the loop.
 ///
 /// Cheap to clone. Dropping it stops nothing: the reactor keeps what is connecting or connected. It
 /// keeps its factory, so a factory that keeps a connector of its own is never dropped.

@@ -3,15 +3,6 @@
 //! A [`ReconnectingClientFactory`] is put around the factory that makes the protocols. How long it
 //! waits, and whether it goes on, is up to its [`Reconnection`], which others may keep as well: a
 //! protocol that has logged in, whoever ends the program.
-//!
-//! The first wait is one second, and each one after that is twice as long as the one before, up to
-//! one minute; each is then made longer or shorter by up to a quarter, at random, so that the
-//! clients of a server that comes back do not all come at once. A connection that has lasted longer
-//! than the wait before it, counted from when connecting began, has been a good one: after it,
-//! waiting begins anew. One that the server closes at once has not.
-//!
-//! Twisted's factory begins with 2.7 seconds, multiplies by 2.7 up to an hour, strays by some 12
-//! percent, and goes back to the beginning only when a protocol calls `resetDelay`.
 
 use std::cell::{Cell, RefCell};
 use std::collections::hash_map::RandomState;
@@ -27,6 +18,15 @@ use crate::time::{DelayedCall, ReactorTime, TimeSource};
 
 /// Connects again whenever a connection could not be made or is lost (Twisted's
 /// `ReconnectingClientFactory`).
+///
+/// The first wait is one second, and each one after that is twice as long as the one before, up to
+/// one minute; each is then made longer or shorter by up to a quarter, at random, so that the
+/// clients of a server that comes back do not all come at once. A connection that has lasted longer
+/// than the wait before it, counted from when connecting began, has been a good one: after it,
+/// waiting begins anew. One that the server closes at once has not.
+///
+/// (Twisted's begins with 2.7 seconds, multiplies by 2.7 up to an hour, strays by some 12 percent,
+/// and goes back to the beginning only when a protocol calls `resetDelay`.)
 ///
 /// The factory inside is told everything as it happens, and makes the protocols. It is started and
 /// stopped with each connection. It may connect by itself, and then nothing more is done. Nor is it
