@@ -587,6 +587,7 @@ impl Reactor {
     }
 
     /// Begins or finishes the shutdown, if it is time for that. `true` when it is over.
+    #[inline]
     fn wind_up(&self) -> bool {
         let core = &self.0;
         if core.state.get() == LifeState::Stopping {
@@ -600,6 +601,7 @@ impl Reactor {
     }
 
     /// A turn, or what comes between turns. `false` once it has shut down.
+    #[inline]
     fn step(&self) -> io::Result<bool> {
         if self.wind_up() {
             return Ok(false);
@@ -694,13 +696,10 @@ impl Reactor {
     /// does not wait.
     fn sleep(&self, limit: Option<Duration>) -> io::Result<()> {
         let core = &self.0;
-        if let Some(network) = &core.network {
-            core.pool.work_here();
-            network.deliver(core);
-            return Ok(());
-        }
+        // None inside of a turn, which nothing asks for.
         let (Some(poll), Some(mut events)) = (&core.poll, core.events.take()) else {
-            return Ok(()); // a turn inside a turn, which nothing asks for
+            core.deliver_in_memory();
+            return Ok(());
         };
         let timeout = core.time_to_sleep().into_iter().chain(limit).min();
         let polled = poll.borrow_mut().poll(&mut events, timeout);
@@ -831,6 +830,15 @@ impl Core {
     /// The network of a reactor in memory.
     pub(crate) fn network(&self) -> Option<&Rc<Network>> {
         self.network.as_ref()
+    }
+
+    /// What a turn does where there is no system to ask.
+    #[cold]
+    fn deliver_in_memory(self: &Rc<Self>) {
+        if let Some(network) = &self.network {
+            self.pool.work_here();
+            network.deliver(self);
+        }
     }
 
     /// Whether there is something to do that nothing needs to happen for. Of a reactor in memory.

@@ -33,7 +33,7 @@ impl Acceptor {
             }
             Self::Memory(socket) => {
                 let (stream, peer) = socket.accept()?;
-                Ok((Stream::Memory(stream), peer))
+                Ok((Stream::Memory(Box::new(stream)), peer))
             }
         }
     }

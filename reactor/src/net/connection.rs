@@ -153,7 +153,10 @@ impl Connection {
         };
         let transport = self.transport_of();
         let outcome = catch_unwind(AssertUnwindSafe(|| call(&mut *protocol, &transport)));
-        self.protocol.set(Some(protocol));
+        // Nothing was put there meanwhile; to look for it would cost each event 15 instructions.
+        let none = self.protocol.replace(Some(protocol));
+        debug_assert!(none.is_none());
+        std::mem::forget(none);
         let outcome = match outcome {
             Ok(Ok(())) => None,
             // With the line of the error; where a panic was, its own message has told.
@@ -271,14 +274,22 @@ impl Connection {
 
     /// Sends until everything is sent, the system takes no more, or others should have a turn.
     fn flush(self: &Rc<Self>, core: &Rc<Core>) {
-        for _ in 0..CALLS_PER_TURN {
+        if self.flush_once(core) {
+            self.flush_what_is_produced(core);
+        }
+    }
+
+    #[cold]
+    fn flush_what_is_produced(self: &Rc<Self>, core: &Rc<Core>) {
+        for _ in 1..CALLS_PER_TURN {
             if !self.flush_once(core) {
                 break;
             }
         }
     }
 
-    /// `true` if a producer was asked for more.
+    /// `true` if a producer was asked, and has written something.
+    #[inline]
     fn flush_once(self: &Rc<Self>, core: &Rc<Core>) -> bool {
         if self.flags.write_is_blocked.get() {
             return false;
@@ -316,6 +327,7 @@ impl Connection {
     }
 
     /// Whether this side is to be closed, once everything is sent, and is not yet.
+    #[inline]
     fn is_to_end(&self) -> bool {
         let flags = &self.flags;
         (flags.is_closing.get() || flags.is_half_closing.get() && !flags.write_is_closed.get())
@@ -368,6 +380,7 @@ impl Connection {
     }
 
     /// Whether somebody makes more to send, so that this side must not be closed.
+    #[cold]
     fn is_held_open(&self) -> bool {
         let producer = match &*self.output.borrow() {
             Some(output) => output.producer(),
@@ -391,6 +404,19 @@ impl Connection {
         };
         self.call_producer(core, || producer.resume());
         self.has_output()
+    }
+
+    /// More is queued than should be: whoever makes it is to wait.
+    #[cold]
+    fn backlog_grows(self: &Rc<Self>) {
+        self.flags.has_backlog.set(true);
+        let producer = match &mut *self.output.borrow_mut() {
+            Some(output) => output.pause(),
+            None => None,
+        };
+        if let (Some(producer), Some(core)) = (producer, self.core.upgrade()) {
+            self.call_producer(&core, || producer.pause_producing());
+        }
     }
 
     /// One that panics is asked no more, and the connection ends: whoever waits for the rest
@@ -433,10 +459,11 @@ impl Connection {
     /// Whether something is left to be done that no event will tell of.
     fn has_work(&self) -> bool {
         let flags = &self.flags;
-        !self.is_lost()
-            && (flags.is_aborting.get()
-                || flags.may_read.get() && self.wants_data()
-                || !flags.write_is_blocked.get() && (self.has_to_flush() || self.is_to_end()))
+        // In the order that takes the fewest looks at one that has none.
+        (flags.may_read.get() && self.wants_data()
+            || !flags.write_is_blocked.get() && (self.has_to_flush() || self.is_to_end())
+            || flags.is_aborting.get())
+            && !self.is_lost()
     }
 
     /// Whether there is something to send, or to be given back.
@@ -704,17 +731,13 @@ impl Transport {
             none => none.insert(connection.core.upgrade()?.spares().take()),
         };
         let written = write(queue);
-        let mut paused = None;
-        if queue.has_backlog() {
-            flags.has_backlog.set(true);
-            paused = queue.pause();
-        }
+        let has_backlog = queue.has_backlog();
         drop(output);
         if !flags.is_queued.get() {
             connection.want_attention(&*connection.core.upgrade()?);
         }
-        if let Some(producer) = paused {
-            connection.call_producer(&*connection.core.upgrade()?, || producer.pause_producing());
+        if has_backlog {
+            connection.backlog_grows();
         }
         Some(written)
     }

@@ -18,7 +18,8 @@ use crate::testing::MemoryStream;
 #[derive(Debug)]
 pub(crate) enum Stream {
     Tcp(TcpStream),
-    Memory(MemoryStream),
+    /// Boxed, so that the others are small.
+    Memory(Box<MemoryStream>),
     #[cfg(unix)]
     Unix(UnixStream),
 }
@@ -101,7 +102,7 @@ impl Stream {
     fn source(&mut self) -> &mut dyn Source {
         match self {
             Self::Tcp(stream) => stream,
-            Self::Memory(stream) => stream,
+            Self::Memory(stream) => &mut **stream,
             #[cfg(unix)]
             Self::Unix(stream) => stream,
         }

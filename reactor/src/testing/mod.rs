@@ -315,7 +315,7 @@ impl MemoryReactor {
     fn drive(&self, wire: &Rc<Wire>, index: usize, protocol: Box<dyn Protocol>) -> Transport {
         let core = self.0.reactor.core();
         let slot = core.add_slot();
-        let stream = Stream::Memory(wire.stream(index));
+        let stream = Stream::Memory(Box::new(wire.stream(index)));
         let connection = Connection::new(core, slot, stream, wire.address(1 - index), protocol);
         core.occupy(slot, connection.clone());
         self.0.network.start_soon(connection.clone());
