@@ -306,6 +306,29 @@ fn two_protocols_speak_with_one_another() {
     assert_eq!(calls, ["client done", "server done"]);
 }
 
+/// B-15, R-39: a writer waits for a reader that is paused, and goes on with it.
+#[test]
+fn a_paused_end_of_a_pair_holds_up_the_other() {
+    let memory = MemoryReactor::new();
+    let total = Rc::new(Cell::new(0));
+    let sum = total.clone();
+    let reader = Script::new().data(move |_, bytes| {
+        sum.set(sum.get() + bytes.len());
+        Ok(())
+    });
+    let pair = memory.connect_pair(Script::new(), reader);
+    memory.pump();
+    pair.server().pause_producing();
+    pair.client().write(&pattern(1_000_000));
+    memory.pump();
+    let buffered = pair.client().buffered();
+    assert_eq!((total.get(), buffered), (0, 1_000_000 - 64 * 1024));
+    assert!(!memory.turn(), "waiting takes no turns");
+    pair.server().resume_producing();
+    memory.pump();
+    assert_eq!((total.get(), pair.client().buffered()), (1_000_000, 0));
+}
+
 /// B-15.
 #[test]
 fn a_pair_can_be_slowed_down_and_cut() {

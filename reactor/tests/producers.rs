@@ -283,9 +283,14 @@ fn the_limit_can_be_set() {
     assert_eq!(calls.take(), ["pause"]);
     memory.pump();
     assert_eq!(calls.take(), ["resume"]);
-    // It is that of the connection, whoever writes, and however often all is sent.
+    // It is that of the connection, whoever writes, and however often all is sent; and of no other.
     transport.unregister_producer();
     memory.pump();
+    let (_other_peer, other) = connected(&memory, &calls);
+    other.register_producer(Told::new(&calls)).unwrap();
+    other.write(b"0123456789!");
+    memory.pump();
+    assert_eq!(calls.take(), [""; 0]);
     transport.register_producer(Told::new(&calls)).unwrap();
     transport.write(b"0123456789!");
     assert_eq!(calls.take(), ["pause"]);

@@ -619,7 +619,7 @@ impl Transport {
     }
 
     /// Registers something that writes by itself, to be paused and resumed as the peer reads
-    /// (Twisted's `registerProducer(producer, True)`); see [`producer`](super::producer).
+    /// (Twisted's `registerProducer(producer, True)`); see [producers](super#producers).
     ///
     /// Nothing is called here, unless more than the limit is queued already, which pauses it, or the
     /// connection is lost, which stops it. A protocol or a cell that should be reached from

@@ -18,6 +18,36 @@
 //!   has no more, but only so much a turn, so that a busy peer does not starve the others.
 //! - All connections share one read buffer, and one that has nothing to send owns no other.
 //! - What a protocol writes while it handles one event leaves in one system call.
+//!
+//! # Producers
+//!
+//! Whoever writes faster than the peer reads fills the memory. A *producer* that is registered on
+//! a [`Transport`] is told when to go on, so that about [64 KiB](Transport::set_buffer_limit) wait
+//! at most:
+//!
+//! | kind | writes                    | is told                                                      |
+//! |------|---------------------------|--------------------------------------------------------------|
+//! | push | whenever it has something | to pause, inside the write that went beyond the limit; to resume, once everything is sent |
+//! | pull | one piece when asked      | to resume, at registration and whenever everything is sent  |
+//!
+//! Both are told to stop when the connection is lost, before the protocol is told. While one is
+//! registered, [`lose_connection`](Transport::lose_connection) and
+//! [`lose_write_connection`](Transport::lose_write_connection) wait until it is
+//! [unregistered](Transport::unregister_producer): a producer that has written its last bytes
+//! unregisters itself.
+//!
+//! A transport is a push producer as well: what it produces is what its peer sends. So that of two
+//! connections which are written through to each other, neither is read faster than the other
+//! takes, a proxy registers each as the producer of the other:
+//!
+//! ```
+//! use deferred_reactor::net::{ProducerRegisteredError, Transport};
+//!
+//! fn join(client: &Transport, server: &Transport) -> Result<(), ProducerRegisteredError> {
+//!     client.register_producer(server.clone())?;
+//!     server.register_producer(client.clone())
+//! }
+//! ```
 
 mod acceptor;
 mod address;
@@ -31,7 +61,7 @@ mod intake;
 mod lookup;
 mod output;
 mod port;
-pub mod producer;
+mod producer;
 mod protocol;
 mod reconnecting;
 mod shared;

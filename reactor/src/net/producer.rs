@@ -1,32 +1,4 @@
-//! Those who make bytes for a connection, at its speed.
-//!
-//! Whoever writes faster than the peer reads fills the memory. A *producer* that is registered on
-//! a [`Transport`] is told when to go on, so that about [64 KiB](Transport::set_buffer_limit) wait
-//! at most:
-//!
-//! | kind | writes                    | is told                                                      |
-//! |------|---------------------------|--------------------------------------------------------------|
-//! | push | whenever it has something | to pause, inside the write that went beyond the limit; to resume, once everything is sent |
-//! | pull | one piece when asked      | to resume, at registration and whenever everything is sent  |
-//!
-//! Both are told to stop when the connection is lost, before the protocol is told. While one is
-//! registered, [`lose_connection`](Transport::lose_connection) and
-//! [`lose_write_connection`](Transport::lose_write_connection) wait until it is
-//! [unregistered](Transport::unregister_producer): a producer that has written its last bytes
-//! unregisters itself.
-//!
-//! A transport is a push producer as well: what it produces is what its peer sends. So that of two
-//! connections which are written through to each other, neither is read faster than the other
-//! takes, a proxy registers each as the producer of the other:
-//!
-//! ```
-//! use deferred_reactor::net::{ProducerRegisteredError, Transport};
-//!
-//! fn join(client: &Transport, server: &Transport) -> Result<(), ProducerRegisteredError> {
-//!     client.register_producer(server.clone())?;
-//!     server.register_producer(client.clone())
-//! }
-//! ```
+//! Those who make bytes for a connection, at its speed; [the module](super#producers) has the model.
 
 use std::error::Error;
 use std::fmt;
