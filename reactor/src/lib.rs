@@ -1,7 +1,8 @@
 //! Twisted's Deferred and reactor for Rust.
 //!
 //! - A [`Deferred`] is a value that will exist later. Callbacks are chained on it; each may fail,
-//!   recover, or return another Deferred to wait for ([`deferred`]).
+//!   recover, or return another Deferred to wait for ([`deferred`]). It can be awaited, too, and an
+//!   `async` block be made a Deferred ([`deferred::awaiting`]).
 //! - A [`Reactor`] is a loop that runs callbacks: when their time has come ([`time`]), when something
 //!   happens on a connection ([`net`]), and when another thread asks ([`threads`]).
 //! - A [`Clock`] stands in for the reactor in tests, and moves only when told to. A

@@ -43,7 +43,7 @@ use crate::signals::Signals;
 ///
 /// | state    | left by                | then                                                |
 /// |----------|------------------------|-----------------------------------------------------|
-/// | idle     | [`run`](Self::run)     | starting: startup triggers                          |
+/// | idle     | [`run`](Self::run), [`turn_once`](Self::turn_once) | starting: startup triggers                          |
 /// | starting | the last *before*      | running                                             |
 /// | running  | [`stop`](Self::stop), a signal | stopping: shutdown triggers, the loop goes on |
 /// | stopping | the last trigger       | idle: everything is closed, and `run` returns       |
@@ -1095,7 +1095,7 @@ impl fmt::Display for ReactorNotRunningError {
 
 impl Error for ReactorNotRunningError {}
 
-/// `run` was called on a reactor that runs.
+/// A reactor that runs was to be run, or one that is in a turn to be turned.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ReactorAlreadyRunningError;

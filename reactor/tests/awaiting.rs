@@ -1,6 +1,7 @@
 //! Async blocks: how they run, go on, end and are cancelled, with Deferreds and with the futures of
 //! others.
 
+mod peers;
 mod support;
 
 use std::cell::{Cell, RefCell};
@@ -20,14 +21,16 @@ use futures_channel::{mpsc, oneshot};
 use futures_util::future::{FutureExt, Shared, join, join_all, select, try_join};
 use futures_util::lock::Mutex;
 use futures_util::stream::{FuturesUnordered, StreamExt};
+use peers::{LIMIT, Watchdog};
 use support::{Bomb, Calls, Oops, in_small_stack, keep_log, logged, stack_address, tracked};
 
 fn error<T: std::fmt::Debug>(deferred: Deferred<T>) -> Failure {
     deferred.result().unwrap_err()
 }
 
-/// Runs a reactor until it is stopped.
+/// Runs a reactor until it is stopped. A test that hangs ends the test program.
 fn run(reactor: &Reactor) {
+    let _watchdog = Watchdog::new();
     reactor.run_without_signals().unwrap();
 }
 
@@ -93,6 +96,29 @@ fn a_block_goes_on_inside_the_call_that_fires() {
     fire_second.callback(2).unwrap();
     assert_eq!(calls.take(), ["got 2", "callback(3)"]);
     assert_eq!(block.result().unwrap(), 3);
+}
+
+/// D-64: a reactor makes no difference, whether it runs or not.
+#[test]
+fn a_block_of_a_reactor_is_as_prompt() {
+    let reactor = Reactor::new().unwrap();
+    let (idle, fire_idle) = Deferred::pending();
+    let block = reactor.spawn(async { Ok(idle.await? + 1) });
+    fire_idle.callback(1_i32).unwrap();
+    assert_eq!(block.result().unwrap(), 2);
+
+    let (running, fire_running) = Deferred::pending();
+    let block = reactor.spawn(async { Ok(running.await? + 1) });
+    let stop = reactor.clone();
+    let was_prompt = Rc::new(Cell::new(false));
+    let seen = was_prompt.clone();
+    reactor.call_when_running(move || {
+        fire_running.callback(1_i32).unwrap();
+        seen.set(block.is_fired());
+        stop.stop().unwrap();
+    });
+    run(&reactor);
+    assert!(was_prompt.get());
 }
 
 /// D-64.
@@ -242,11 +268,18 @@ fn a_long_row_of_blocks_takes_no_stack() {
         last.cancel();
         assert!(error(last).is::<CancelledError>());
         drop(resolver);
-
-        // Left to the end of the thread.
-        let (first, resolver) = Deferred::pending();
-        std::mem::forget((row(first), resolver));
     });
+    // Left to the end of the thread, in either order.
+    for is_reverse in [false, true] {
+        in_small_stack(move || {
+            if is_reverse {
+                drop(row(Deferred::pending().0)); // leaves places that are taken last first
+            }
+            let (first, resolver) = Deferred::pending();
+            drop(row(first));
+            std::mem::forget(resolver);
+        });
+    }
 }
 
 /// D-66: nor does a row in which each waits for two.
@@ -547,7 +580,8 @@ fn a_block_that_waits_when_its_thread_ends_is_dropped() {
     })
     .join()
     .unwrap();
-    assert!(receiver.recv().is_err(), "the sender is gone");
+    let gone = receiver.recv_timeout(LIMIT).unwrap_err();
+    assert_eq!(gone, std_mpsc::RecvTimeoutError::Disconnected);
 }
 
 #[test]
@@ -715,6 +749,7 @@ fn a_block_whose_last_waker_is_dropped_in_another_thread_is_dropped_at_home() {
 /// It wakes the next one with its own lock held, which the block takes when it is polled.
 #[test]
 fn a_lock_of_others_may_be_released_anywhere() {
+    let _watchdog = Watchdog::new();
     let reactor = Reactor::new().unwrap();
     let lock = Rc::new(Mutex::new(0));
     let held = lock.try_lock().unwrap();

@@ -5,7 +5,7 @@ mod peers;
 
 use std::cell::{Cell, RefCell};
 use std::io::{Read, Write};
-use std::process::ExitCode;
+use std::process::{Command, ExitCode};
 use std::rc::Rc;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -96,6 +96,27 @@ fn a_program_that_fails_exits_with_one_and_says_why_once() {
     for text in ["main says no at once", "main says no later", "main panics"] {
         assert_eq!(times_logged(text), 1, "{text}");
     }
+}
+
+#[test]
+#[ignore = "the child of the next test"]
+fn child_fails_without_a_logger() {
+    assert_code(react(|_| Err(Failure::message("main says no"))), 1);
+    assert_code(react(|_| Err(ExitRequest::new(2).into())), 2);
+}
+
+/// T-31: in a program that has no logger the failure is not lost.
+#[test]
+fn a_failure_that_no_logger_takes_is_written_to_standard_error() {
+    let child = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "child_fails_without_a_logger"])
+        .args(["--ignored", "--nocapture"])
+        .output()
+        .unwrap();
+    assert!(child.status.success());
+    let text = String::from_utf8(child.stderr).unwrap();
+    let ours: Vec<_> = text.lines().filter(|line| !line.is_empty()).collect();
+    assert_eq!(ours, ["Error: main says no"]);
 }
 
 /// T-31.
@@ -337,17 +358,15 @@ fn turns_start_the_reactor_and_carry_it_to_its_end() {
 fn turns_go_on_until_the_shutdown_is_over() {
     let _watchdog = Watchdog::new();
     let reactor = Reactor::new().unwrap();
-    let clock = reactor.clone();
-    reactor.add_system_event_trigger(Before, Shutdown, move || sleep(&clock, ms(3)));
+    let (saved, save) = Deferred::<()>::pending();
+    reactor.add_system_event_trigger(Before, Shutdown, move || saved);
     let stop = reactor.clone();
     reactor.add_system_event_trigger(After, Startup, move || Ok(stop.stop()?));
-    let begun = Instant::now();
-    let mut turns = 1;
-    while reactor.turn_once(ms(1)).unwrap() {
-        turns += 1;
+    for _ in 0..3 {
+        assert!(reactor.turn_once(ms(1)).unwrap());
     }
-    assert!(begun.elapsed() >= ms(3));
-    assert!(turns > 1);
+    save.callback(()).unwrap();
+    assert!(!reactor.turn_once(Duration::MAX).unwrap());
 }
 
 #[test]

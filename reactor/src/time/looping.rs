@@ -399,14 +399,12 @@ impl Grid {
 
     /// The time until the next point, which is not now.
     fn until_next(&self, now: Instant) -> Duration {
-        if now < self.first {
-            return self.first - now;
-        }
         if self.interval.is_zero() {
             return Duration::ZERO;
         }
-        let rest = (now - self.first).as_nanos() % self.interval.as_nanos();
-        self.interval - from_nanos(rest)
+        // Asked before the first point, it is asked one interval before.
+        let since = now.saturating_duration_since(self.first);
+        self.interval - from_nanos(since.as_nanos() % self.interval.as_nanos())
     }
 
     /// How many points have come up to now that were not counted before.

@@ -2,7 +2,7 @@
 //!
 //! Whatever needs time takes a [`ReactorTime`]: the [`Reactor`](crate::Reactor) in a program, a
 //! [`Clock`] in a test. Both keep their delayed calls in [`Timers`], and both hand out the same
-//! [`DelayedCall`].
+//! [`DelayedCall`]. [`defer_later`] and [`LoopingCall`] work on either.
 
 mod clock;
 mod later;
