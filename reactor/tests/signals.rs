@@ -5,8 +5,10 @@
 mod peers;
 
 use std::os::unix::process::ExitStatusExt;
+use std::process::ExitCode;
+use std::time::Duration;
 
-use deferred_reactor::{Phase, Reactor, SystemEvent};
+use deferred_reactor::{Deferred, Phase, Reactor, SystemEvent, react, sleep};
 
 use peers::{Process, listen_to_parent, say};
 
@@ -103,6 +105,39 @@ fn child_runs_one_with_signals_and_one_without() {
     say(&format!("with: {:?}", reactor.exit_signal()));
     remote.call_from_thread(|r| r.stop().unwrap()).unwrap();
     without.join().unwrap();
+}
+
+#[test]
+#[ignore = "the child of another test"]
+fn child_runs_for_a_deferred() {
+    let reactor = Reactor::new().unwrap();
+    reactor.call_when_running(|| say("running"));
+    let (deferred, _resolver) = Deferred::<()>::pending();
+    let error = reactor.run_until(deferred).unwrap_err();
+    say(&error.to_string());
+    let code = react(|reactor| {
+        reactor.call_when_running(|| say("running"));
+        sleep(&reactor, Duration::from_secs(3600))
+    });
+    say(&(code == ExitCode::SUCCESS).to_string());
+}
+
+/// T-32: the signal is what stopped it otherwise.
+#[test]
+fn a_signal_ends_a_run_for_a_deferred() {
+    let mut child = Process::start("child_runs_for_a_deferred");
+    assert_eq!(child.hears().as_deref(), Some("running"));
+    child.signal("-TERM");
+    let error = child.hears().unwrap();
+    assert!(
+        error.starts_with("the reactor was stopped by signal 15 before"),
+        "{error}"
+    );
+    assert_eq!(child.hears().as_deref(), Some("running"));
+    child.signal("-TERM");
+    let (said, status) = child.ends();
+    assert_eq!(said, ["true"]);
+    assert!(status.success());
 }
 
 /// The two signals, without those that this process was told to ignore, as background jobs of some
