@@ -34,7 +34,8 @@ const QUIET: Duration = Duration::from_secs(10);
 pub(super) struct Intake {
     /// `None` where even this could not be had.
     spare: Cell<Option<Socket>>,
-    domain: Domain,
+    /// `None` for a port in memory, which has room for everybody.
+    domain: Option<Domain>,
     is_resting: Cell<bool>,
     /// A rest has ended, and those who wait have waited through it.
     has_rested: Cell<bool>,
@@ -53,12 +54,13 @@ pub(super) enum Shortage {
 }
 
 impl Intake {
-    pub(super) fn new(address: &Address) -> Self {
+    /// `is_in_memory` says that no system is asked for anything.
+    pub(super) fn new(address: &Address, is_in_memory: bool) -> Self {
+        let domain = address.socket_addr();
+        let domain = domain.map_or(Domain::UNIX, Domain::for_address);
         let intake = Self {
             spare: Cell::new(None),
-            domain: address
-                .socket_addr()
-                .map_or(Domain::UNIX, Domain::for_address),
+            domain: (!is_in_memory).then_some(domain),
             is_resting: Cell::new(false),
             has_rested: Cell::new(false),
             last_told: Cell::new(None),
@@ -153,10 +155,13 @@ impl Intake {
     }
 
     fn keep_spare(&self) {
+        let Some(domain) = self.domain else {
+            return;
+        };
         let spare = self.spare.take();
         // Not a file, since there may be none that can be opened.
         self.spare
-            .set(spare.or_else(|| Socket::new(self.domain, Type::STREAM, None).ok()));
+            .set(spare.or_else(|| Socket::new(domain, Type::STREAM, None).ok()));
     }
 
     /// Tells the log, where it has not been told a moment ago.

@@ -71,7 +71,7 @@ fn open(core: &Rc<Core>, mut socket: Acceptor, factory: Rc<dyn Factory>) -> io::
     let slot = socket.watch(core)?;
     let listener = Rc::new(Listener {
         slot,
-        intake: Rc::new(Intake::new(&address)),
+        intake: Rc::new(Intake::new(&address, core.network().is_some())),
         address,
         socket: RefCell::new(Some(socket)),
         factory,
