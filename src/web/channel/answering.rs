@@ -218,9 +218,9 @@ impl Channel {
             return Deferred::fail(ClientGoneError);
         }
         let (deferred, resolver) = Deferred::pending();
-        let mut to_notify = self.to_notify.take();
+        let mut to_notify = self.to_notify.take().into_vec();
         to_notify.push(resolver);
-        self.to_notify.set(to_notify);
+        self.to_notify.set(to_notify.into());
         deferred
     }
 

@@ -21,7 +21,7 @@ mod deadlines;
 mod receiving;
 mod sending;
 
-use std::cell::{Cell, OnceCell, RefCell};
+use std::cell::{Cell, OnceCell};
 use std::rc::Rc;
 
 use deferred_reactor::net::{Protocol, Transport};
@@ -43,7 +43,7 @@ pub(super) struct Channel {
     clock: OnceCell<TimeSource>,
     phase: Cell<Phase>,
     /// What came and could not be used yet; empty, and without memory, most of the time.
-    input: RefCell<Vec<u8>>,
+    input: Cell<Vec<u8>>,
     scan: Cell<Scan>,
     /// Empty lines since the last request.
     empty_lines: Cell<u8>,
@@ -55,7 +55,8 @@ pub(super) struct Channel {
     /// A request that was dropped while the answer is [`Answer::Ours`].
     returned: Cell<Option<Box<Exchange>>>,
     waiting: Cell<Option<Canceller>>,
-    to_notify: Cell<Vec<Resolver<()>>>,
+    /// Not a `Vec`, which is larger: few have any.
+    to_notify: Cell<Box<[Resolver<()>]>>,
     deadline: Cell<Option<DelayedCall>>,
     /// What was left to send when somebody last looked whether the client reads it.
     unsent: Cell<usize>,
@@ -131,7 +132,7 @@ impl HttpProtocol {
             transport: OnceCell::new(),
             clock: OnceCell::new(),
             phase: Cell::new(Phase::Idle),
-            input: RefCell::new(Vec::new()),
+            input: Cell::new(Vec::new()),
             scan: Cell::new(Scan::default()),
             empty_lines: Cell::new(0),
             incoming: Cell::new(None),
@@ -139,7 +140,7 @@ impl HttpProtocol {
             answer: Cell::new(Answer::Ours),
             returned: Cell::new(None),
             waiting: Cell::new(None),
-            to_notify: Cell::new(Vec::new()),
+            to_notify: Cell::default(),
             deadline: Cell::new(None),
             unsent: Cell::new(usize::MAX),
             is_consuming: Cell::new(false),

@@ -36,7 +36,7 @@ impl Channel {
                     input.extend_from_slice(data);
                     let used = self.consume(&input);
                     input.drain(..used);
-                    self.input.replace(input);
+                    self.input.set(input);
                     self.trim_input();
                     self.pace();
                 }
@@ -63,7 +63,7 @@ impl Channel {
         self.receive(&[]);
         let waits_for_room = matches!(self.phase.get(), Phase::Idle | Phase::Head)
             && self.is_output_full()
-            && !self.input.borrow().is_empty();
+            && self.kept() > 0;
         if !waits_for_room {
             self.transport().lose_connection();
         }
@@ -71,7 +71,9 @@ impl Channel {
 
     /// Keeps what cannot be used yet.
     pub(super) fn keep(&self, data: &[u8]) {
-        self.input.borrow_mut().extend_from_slice(data);
+        let mut input = self.input.take();
+        input.extend_from_slice(data);
+        self.input.set(input);
         self.pace();
     }
 
@@ -83,7 +85,7 @@ impl Channel {
             Phase::Idle | Phase::Head => self.is_output_full(),
             Phase::Body | Phase::Closing | Phase::Gone => false,
         };
-        let kept = self.input.borrow().len();
+        let kept = self.kept();
         let pauses = has_to_wait && kept > 0 && kept >= self.shared.limits.read_ahead_bytes;
         match (pauses, self.is_paused.replace(pauses)) {
             (true, false) => self.transport().pause_producing(),
@@ -97,11 +99,19 @@ impl Channel {
         self.transport().buffered() > OUTPUT_BYTES
     }
 
+    /// How much has come and waits to be used.
+    pub(super) fn kept(&self) -> usize {
+        let input = self.input.take();
+        let kept = input.len();
+        self.input.set(input);
+        kept
+    }
+
     /// A quiet connection owns no buffer.
     pub(super) fn trim_input(&self) {
-        let mut input = self.input.borrow_mut();
-        if input.is_empty() {
-            *input = Vec::new();
+        let input = self.input.take();
+        if !input.is_empty() {
+            self.input.set(input);
         }
     }
 

@@ -120,7 +120,7 @@ impl Channel {
             if !self.is_consuming.get() {
                 self.expect_within(self.shared.limits.keep_alive);
                 // Not from here: whoever finishes a request does not expect to handle the next one.
-                if !self.input.borrow().is_empty()
+                if self.kept() > 0
                     && let Some(clock) = self.clock.get()
                 {
                     let channel = self.clone();
