@@ -95,6 +95,7 @@ pub(crate) struct Core {
     /// One for all connections; taken out while it is in use.
     read_buffer: Cell<Vec<u8>>,
     spares: RefCell<Spares>,
+    /// Before the pool: its threads are joined when it is dropped, and none may wait here then.
     door: Door,
     pool: Pool,
     waiting: Waiting,
@@ -505,7 +506,8 @@ impl Reactor {
     ///
     /// # Errors
     ///
-    /// [`CannotListenError`] with the address and the cause; the protocol is not started then.
+    /// [`CannotListenError`] with the address and the cause; the protocol is not started then. A
+    /// reactor [in memory](Self::is_in_memory) has no datagrams, and says so.
     pub fn listen_udp(
         &self,
         address: impl ToSocketAddrs + fmt::Debug,

@@ -337,6 +337,34 @@ fn a_thread_that_waits_is_told_when_the_reactor_is_dropped() {
     assert_eq!(Arc::strong_count(&held), 1);
 }
 
+/// the threads of the pool are joined then as well.
+#[test]
+fn a_worker_that_waits_when_its_reactor_is_dropped_between_two_turns_is_told() {
+    let _watchdog = Watchdog::new();
+    let reactor = Reactor::new().unwrap();
+    let remote = reactor.remote();
+    let (tell, told) = mpsc::channel();
+    let (made, is_made) = mpsc::channel();
+    thread_local!(static KEPT: Cell<Option<Resolver<()>>> = const { Cell::new(None) });
+    reactor.call_in_thread(move || {
+        let outcome = blocking_call_from_thread(&remote, move |_| {
+            let (deferred, resolver) = Deferred::<()>::pending();
+            KEPT.set(Some(resolver));
+            made.send(()).unwrap();
+            deferred
+        });
+        tell.send(outcome).unwrap();
+    });
+    while is_made.try_recv().is_err() {
+        assert!(reactor.turn_once(Duration::MAX).unwrap());
+    }
+    let resolver = KEPT.take().unwrap();
+    drop(reactor);
+    let failure = told.recv().unwrap().unwrap_err();
+    assert_eq!(why(&failure), Some(BlockingCallError::ReactorGone));
+    resolver.callback(()).unwrap();
+}
+
 /// many at once, each with its own answer.
 #[test]
 fn threads_that_ask_at_the_same_time_get_their_own_answers() {

@@ -599,6 +599,15 @@ fn a_burst_is_received_to_its_end() {
     assert_eq!(peers::errors_logged_here(), Vec::<String>::new());
 }
 
+/// B-15: their protocols are called directly in a test.
+#[test]
+fn a_reactor_in_memory_says_that_it_has_no_datagrams() {
+    let memory = deferred_reactor::testing::MemoryReactor::new();
+    let protocol = Script::default().start(|_| unreachable!());
+    let error = memory.reactor().listen_udp("127.0.0.1:0", protocol);
+    assert_eq!(error.unwrap_err().cause.kind(), io::ErrorKind::Unsupported);
+}
+
 /// A transport keeps neither port nor reactor.
 #[test]
 fn a_transport_may_outlive_its_reactor() {
