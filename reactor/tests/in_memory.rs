@@ -57,7 +57,7 @@ fn a_factory_listens_and_peers_connect_to_it() {
     let memory = MemoryReactor::new();
     let address = listen(&memory, Script::echo);
     let peers: Vec<MemoryConnection> = (0..3)
-        .map(|_| memory.connect_tcp(address).unwrap())
+        .map(|_| memory.connect_to(address).unwrap())
         .collect();
     for (number, peer) in peers.iter().enumerate() {
         peer.send(format!("{number}"));
@@ -86,17 +86,17 @@ fn ports_are_taken_and_freed_as_in_a_system() {
         assert_eq!(error.to_string(), format!("cannot listen on {taken}"));
     }
     open("127.0.0.2:80").unwrap();
-    let refused = memory.connect_tcp("127.0.0.1:81").unwrap_err();
+    let refused = memory.connect_to("127.0.0.1:81").unwrap_err();
     assert_eq!(refused.kind(), ErrorKind::ConnectionRefused);
 
-    let waiting = memory.connect_tcp("127.0.0.1:80").unwrap();
+    let waiting = memory.connect_to("127.0.0.1:80").unwrap();
     assert!(!waiting.is_closed());
     drop(port.stop_listening());
     memory.pump();
     assert!(waiting.is_closed() && waiting.is_reset(), "not accepted");
-    assert!(memory.connect_tcp("127.0.0.1:80").is_err());
+    assert!(memory.connect_to("127.0.0.1:80").is_err());
     let everywhere = open("0.0.0.0:81").unwrap();
-    let peer = memory.connect_tcp("127.0.0.1:81").unwrap();
+    let peer = memory.connect_to("127.0.0.1:81").unwrap();
     assert_eq!(peer.exchange("x"), b"x");
     drop(everywhere.stop_listening());
     assert_eq!(peer.exchange("y"), b"y", "accepted before");
@@ -108,7 +108,7 @@ fn a_factory_that_makes_no_protocol_closes_the_connection() {
     let memory = MemoryReactor::new();
     let factory = Scripts::for_peer(|_| None);
     memory.listen_tcp("127.0.0.1:80", factory).unwrap();
-    let peer = memory.connect_tcp("127.0.0.1:80").unwrap();
+    let peer = memory.connect_to("127.0.0.1:80").unwrap();
     memory.pump();
     assert!(peer.is_closed() && peer.has_ended());
 }
@@ -541,7 +541,7 @@ fn everything_may_be_called_from_inside_callbacks() {
         assert_eq!(inner.elapsed(), before);
         assert!(inner.start().is_err());
         assert!(inner.run().is_err());
-        let other = inner.connect_tcp(address).unwrap();
+        let other = inner.connect_to(address).unwrap();
         assert_eq!(other.exchange("x"), b"", "the answer comes later");
         kept.borrow_mut().push(other);
         drop(inner.connect(Script::echo()));
@@ -583,11 +583,11 @@ fn everything_may_be_called_from_inside_callbacks() {
 fn handles_may_be_dropped_in_any_order() {
     let memory = MemoryReactor::new();
     let address = listen(&memory, Script::echo);
-    let peer = memory.connect_tcp(address).unwrap();
+    let peer = memory.connect_to(address).unwrap();
     let unmade = memory.connect(Script::echo());
     assert_eq!(peer.exchange("x"), b"x");
     let transport = peer.transport().unwrap();
-    let waiting = memory.connect_tcp(address).unwrap();
+    let waiting = memory.connect_to(address).unwrap();
     waiting.send("unseen");
     let pair = memory.connect_pair(Script::echo(), Script::echo());
     drop(memory);
@@ -616,7 +616,7 @@ fn a_protocol_that_panics_loses_its_connection_and_no_other() {
             })
             .lost(move |reason| note(&seen, kind(reason)))
     });
-    let [good, bad] = [(); 2].map(|()| memory.connect_tcp(address).unwrap());
+    let [good, bad] = [(); 2].map(|()| memory.connect_to(address).unwrap());
     assert_eq!(bad.exchange("panic"), b"");
     assert!(bad.is_closed());
     assert_eq!(good.exchange("works"), b"works");
@@ -645,7 +645,7 @@ fn conversation(memory: &MemoryReactor) -> (Vec<String>, Vec<Vec<u8>>) {
             .lost(move |reason| note(&lost, format!("{name}: {}", kind(reason))))
     });
     let peers: Vec<MemoryConnection> = (0..10)
-        .map(|_| memory.connect_tcp(address).unwrap())
+        .map(|_| memory.connect_to(address).unwrap())
         .collect();
     for (number, peer) in peers.iter().enumerate() {
         peer.send(pattern(1000 * number));

@@ -61,7 +61,7 @@
 //! app.route("/metrics", move |_| MetricsResource::with_registry(registry.clone()));
 //! memory.listen_tcp("127.0.0.1:80", Site::new(app.resource()))?;
 //!
-//! let client = memory.connect_tcp("127.0.0.1:80")?;
+//! let client = memory.connect_to("127.0.0.1:80")?;
 //! assert_eq!(client.exchange("GET /nap HTTP/1.1\r\nHost: h\r\n\r\n"), b"");
 //! memory.advance(Duration::from_secs(5));
 //! assert!(String::from_utf8(client.received())?.ends_with("\r\n\r\ngood morning\n"));

@@ -209,7 +209,7 @@ impl InMemory {
 
     pub(crate) fn connect(&self) -> Client<MemoryConnection> {
         Client {
-            stream: self.reactor.connect_tcp("127.0.0.1:80").unwrap(),
+            stream: self.reactor.connect_to("127.0.0.1:80").unwrap(),
             unread: Vec::new(),
         }
     }

@@ -43,7 +43,7 @@
 //!     Lengths { reactor: reactor.clone(), line: Vec::new(), patience: None }
 //! }))?;
 //!
-//! let client = memory.connect_tcp("127.0.0.1:7000")?;
+//! let client = memory.connect_to("127.0.0.1:7000")?;
 //! assert_eq!(client.exchange("four\nse"), b"4\n");
 //! assert_eq!(client.exchange("ven\n\n"), b"5\n0\n");
 //!
@@ -245,20 +245,20 @@ impl MemoryReactor {
         self.pump();
     }
 
-    /// Connects a protocol of its own, without a port; it is told so in the next turn.
+    /// The test connects to a protocol of its own, without a port; it is told so in the next turn.
     pub fn connect(&self, protocol: impl Protocol) -> MemoryConnection {
         let wire = Wire::new(&self.0.network, self.addresses(), true);
         self.drive(&wire, 1, Box::new(protocol));
         MemoryConnection::new(&self.0, wire)
     }
 
-    /// Connects to a port that was opened by [`listen_tcp`](Reactor::listen_tcp), whose factory
+    /// The test connects to a port that was opened by [`listen_tcp`](Reactor::listen_tcp), whose factory
     /// makes a protocol in the next turn.
     ///
     /// # Errors
     ///
     /// `ConnectionRefused` if nobody listens there.
-    pub fn connect_tcp(&self, address: impl ToSocketAddrs) -> io::Result<MemoryConnection> {
+    pub fn connect_to(&self, address: impl ToSocketAddrs) -> io::Result<MemoryConnection> {
         let mut refused = io::ErrorKind::AddrNotAvailable;
         for address in address.to_socket_addrs()? {
             match self.0.network.dial(address, true) {
