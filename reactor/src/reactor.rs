@@ -859,18 +859,21 @@ impl Core {
                 .is_some_and(|deadline| deadline <= self.time.now())
     }
 
+    /// What watches sockets; asked before one is opened that a reactor in memory does not have.
+    pub(crate) fn system(&self) -> io::Result<&Registry> {
+        self.registry.as_ref().ok_or_else(|| {
+            let message = "a reactor in memory has TCP connections and no other sockets";
+            io::Error::new(io::ErrorKind::Unsupported, message)
+        })
+    }
+
     /// Watches a socket, whose descriptor [`occupy`](Self::occupy)s the slot next.
     pub(crate) fn register(
         &self,
         socket: &mut impl Source,
         interest: Interest,
     ) -> io::Result<SlotId> {
-        let Some(registry) = &self.registry else {
-            return Err(io::Error::new(
-                io::ErrorKind::Unsupported,
-                "a reactor in memory has no sockets",
-            ));
-        };
+        let registry = self.system()?;
         let id = self.add_slot();
         let interest = match interest {
             Interest::Read => mio::Interest::READABLE,

@@ -32,19 +32,19 @@ impl Attempt {
         from: Option<IpAddr>,
     ) -> io::Result<Rc<Self>> {
         let mut stream = match &address {
-            Address::Tcp(_) | Address::Udp(_) if core.network().is_some() => {
-                return Err(io::Error::new(
-                    io::ErrorKind::Unsupported,
-                    "a reactor in memory has no sockets",
-                ));
-            }
-            Address::Tcp(address) | Address::Udp(address) => {
-                Stream::Tcp(connect_tcp(*address, from)?)
-            }
+            Address::Tcp(address) | Address::Udp(address) => match core.network() {
+                None => Stream::Tcp(connect_tcp(*address, from)?),
+                Some(network) => {
+                    let wire = network.dial(*address, from, false)?;
+                    Stream::Memory(Box::new(wire.stream(0)))
+                }
+            },
             #[cfg(unix)]
-            Address::Unix(path) => Stream::Unix(super::unix::connect(
-                path.as_deref().unwrap_or("".as_ref()),
-            )?),
+            Address::Unix(path) => {
+                core.system()?;
+                let path = path.as_deref().unwrap_or("".as_ref());
+                Stream::Unix(super::unix::connect(path)?)
+            }
             #[cfg(not(unix))]
             Address::Unix(_) => return Err(io::ErrorKind::Unsupported.into()),
         };

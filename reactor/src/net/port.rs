@@ -62,6 +62,7 @@ pub(crate) fn listen_unix(
     endpoint: &UnixServerEndpoint,
     factory: Rc<dyn Factory>,
 ) -> io::Result<Port> {
+    core.system()?;
     let socket = super::unix::listen(endpoint)?;
     open(core, Acceptor::Unix(socket), factory)
 }

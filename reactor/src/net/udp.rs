@@ -111,12 +111,7 @@ pub(crate) fn listen_udp(
     address: &impl ToSocketAddrs,
     protocol: Box<dyn DatagramProtocol>,
 ) -> io::Result<UdpPort> {
-    if core.network().is_some() {
-        return Err(io::Error::new(
-            io::ErrorKind::Unsupported,
-            "a reactor in memory has no datagrams",
-        ));
-    }
+    core.system()?;
     let mut socket = first_of(address.to_socket_addrs()?, UdpSocket::bind)?;
     let address = socket.local_addr()?;
     let slot = core.register(&mut socket, Interest::Read)?;

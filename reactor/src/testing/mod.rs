@@ -94,6 +94,9 @@
 //! - Panics of callbacks are caught and logged, as in a program; so assert outside of them.
 //! - [`time::now`](crate::time::now) and what stands on it tell the reactor's time on the thread
 //!   that has one.
+//! - Clients that the program connects with [`connect_tcp`](crate::Reactor::connect_tcp) reach the
+//!   ports that it has opened with [`listen_tcp`](crate::Reactor::listen_tcp), and nothing else;
+//!   their delays and timeouts take no time. There are no UNIX sockets and no datagrams.
 //! - [`defer_to_thread`](crate::defer_to_thread) runs its function in the next turn, on this thread.
 //!   Real threads may call [`call_from_thread`](crate::RemoteReactor::call_from_thread); join them
 //!   before the next turn, so that there is only one order.
@@ -261,7 +264,7 @@ impl MemoryReactor {
     pub fn connect_to(&self, address: impl ToSocketAddrs) -> io::Result<MemoryConnection> {
         let mut refused = io::ErrorKind::AddrNotAvailable;
         for address in address.to_socket_addrs()? {
-            match self.0.network.dial(address, true) {
+            match self.0.network.dial(address, None, true) {
                 Ok(wire) => return Ok(MemoryConnection::new(&self.0, wire)),
                 Err(kind) => refused = kind,
             }

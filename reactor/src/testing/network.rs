@@ -123,10 +123,12 @@ impl Network {
         SocketAddr::new(to, take_port(&self.next_client_port, FIRST_CLIENT_PORT))
     }
 
-    /// Connects to a port, whose listener learns of it in the next turn.
+    /// Connects to a port, whose listener learns of it in the next turn. The end of whoever
+    /// connects, number 0 of the wire, is held by a test or driven like that of the listener.
     pub(crate) fn dial(
         self: &Rc<Self>,
         to: SocketAddr,
+        from: Option<IpAddr>,
         is_held: bool,
     ) -> Result<Rc<Wire>, io::ErrorKind> {
         let backlog = {
@@ -139,9 +141,10 @@ impl Network {
             ip if ip.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),
             ip => ip,
         };
-        let from = self.client_address(ip);
+        let from = self.client_address(from.unwrap_or(ip));
         let to = SocketAddr::new(ip, to.port());
         let wire = Wire::new(self, [from, to], is_held);
+        wire.announce();
         backlog.waiting.borrow_mut().push_back(wire.clone());
         self.busy.borrow_mut().push(Busy::Backlog(backlog));
         Ok(wire)

@@ -119,6 +119,11 @@ impl Wire {
         })
     }
 
+    /// Has whoever has connected told, with the first event, that there is somebody to write to.
+    pub(crate) fn announce(&self) {
+        self.ends[0].waits_to_write.set(!self.ends[0].is_held);
+    }
+
     /// For an end that is driven. It is told of nothing until it is watched.
     pub(crate) fn stream(self: &Rc<Self>, index: usize) -> MemoryStream {
         MemoryStream {
