@@ -102,6 +102,8 @@ pub(crate) struct Core {
     clients: Clients,
     triggers: Rc<Triggers>,
     state: Cell<LifeState>,
+    /// How often it was started.
+    runs: Cell<u64>,
     /// Whether `run` or `turn_once` is on the stack.
     is_turning: Cell<bool>,
     /// From the *during* phase of startup until that of shutdown.
@@ -252,6 +254,7 @@ impl Reactor {
             clients: Clients::default(),
             triggers: Rc::new(Triggers::default()),
             state: Cell::new(LifeState::Idle),
+            runs: Cell::new(0),
             is_turning: Cell::new(false),
             is_running: Cell::new(false),
             factories: RefCell::new(HashMap::new()),
@@ -414,7 +417,7 @@ impl Reactor {
 
     /// Fires an event of the program's own; the Deferred fires when all its triggers have run.
     pub fn fire_system_event(&self, name: &'static str) -> Deferred<()> {
-        self.0.triggers.fire(SystemEvent::Named(name), || {})
+        self.0.triggers.fire(SystemEvent::Named(name))
     }
 
     /// Makes a call once `delay` has passed; see [`ReactorTime::call_later`].
@@ -573,18 +576,27 @@ impl Reactor {
     fn start_up(&self) {
         let core = &self.0;
         core.door.let_wait();
-        let started = Rc::downgrade(core);
-        drop(core.triggers.fire(SystemEvent::Startup, move || {
-            // It may have been asked to stop in the meantime.
-            if let Some(core) = started.upgrade()
-                && core.state.get() == LifeState::Starting
+        let run = core.runs.get() + 1;
+        core.runs.set(run);
+        let starting = Rc::downgrade(core);
+        let begun = core.triggers.begin(SystemEvent::Startup);
+        drop(begun.add_callback(move |()| {
+            // What a trigger waited for may come when the run it was for is over.
+            if let Some(core) = starting.upgrade()
+                && core.runs.get() == run
+                && core.state.get() != LifeState::Idle
             {
-                core.state.set(LifeState::Running);
-                core.is_running.set(true);
-                if core.network.is_none() {
-                    core.pool.start();
+                // It may have been asked to stop in the meantime.
+                if core.state.get() == LifeState::Starting {
+                    core.state.set(LifeState::Running);
+                    core.is_running.set(true);
+                    if core.network.is_none() {
+                        core.pool.start();
+                    }
                 }
+                core.triggers.finish(SystemEvent::Startup);
             }
+            Ok(())
         }));
     }
 

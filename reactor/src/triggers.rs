@@ -110,17 +110,10 @@ impl Triggers {
         Some(waiting.remove(index).function)
     }
 
-    /// Runs the triggers of `event`, with `happen` at the beginning of *during*.
-    ///
-    /// The Deferred fires when all phases have run. It never fails.
-    pub(crate) fn fire(
-        self: &Rc<Self>,
-        event: SystemEvent,
-        happen: impl FnOnce() + 'static,
-    ) -> Deferred<()> {
+    /// Runs the triggers of `event`. The Deferred fires when all phases have run; it never fails.
+    pub(crate) fn fire(self: &Rc<Self>, event: SystemEvent) -> Deferred<()> {
         let triggers = self.clone();
         self.begin(event).add_callback(move |()| {
-            happen();
             triggers.finish(event);
             Ok(())
         })

@@ -344,6 +344,26 @@ fn a_reactor_stopped_before_it_had_started_never_counts_as_running() {
     assert_eq!(*seen.borrow(), [false, false, false]);
 }
 
+/// What it waited for may come when nobody starts any more.
+#[test]
+fn a_startup_trigger_that_ends_after_its_run_starts_nothing() {
+    let (reactor, order) = (Reactor::new().unwrap(), journal());
+    let (pending, resolver) = Deferred::pending();
+    reactor.add_system_event_trigger(Before, Startup, move || pending);
+    let when_running = order.clone();
+    reactor.call_when_running(move || note(&when_running, "running"));
+    let stop = reactor.clone();
+    reactor.call_later(Duration::ZERO, move || stop.stop().unwrap());
+    run(&reactor);
+
+    resolver.callback(()).unwrap();
+    assert!(order.borrow().is_empty() && !reactor.is_running());
+
+    stop_when_running(&reactor);
+    run(&reactor);
+    assert_eq!(*order.borrow(), ["running"]);
+}
+
 ///
 #[test]
 fn a_pending_startup_trigger_delays_the_start_and_not_the_loop() {
