@@ -37,6 +37,7 @@
 #![cfg_attr(not(test), warn(clippy::unwrap_used))]
 
 pub mod deferred;
+pub mod health;
 pub mod net;
 mod react;
 mod reactor;

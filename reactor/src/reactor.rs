@@ -24,8 +24,13 @@ use mio::{Events, Poll, Registry, Token, Waker};
 use slab::Slab;
 
 use crate::deferred::{Deferred, Failure, Outcome, block};
+use crate::health::{
+    Callback, CallbackKind, Meter, Monitor, ObserverId, Place, ReactorObserver, Stats,
+    UnknownObserverError,
+};
 use crate::net::{
-    CannotListenError, Clients, DatagramProtocol, Factory, Port, Spares, Transport, UdpPort,
+    Address, CannotListenError, Clients, DatagramProtocol, Factory, Port, Spares, Transport,
+    UdpPort,
 };
 use crate::testing::Network;
 use crate::threads::{Door, Pool, RemoteReactor, ThreadPoolStats, Waiting};
@@ -101,6 +106,7 @@ pub(crate) struct Core {
     waiting: Waiting,
     clients: Clients,
     triggers: Rc<Triggers>,
+    meter: Rc<Meter>,
     state: Cell<LifeState>,
     /// How often it was started.
     runs: Cell<u64>,
@@ -185,6 +191,17 @@ pub(crate) trait Descriptor {
     fn transport(self: Rc<Self>) -> Option<Transport> {
         None
     }
+
+    /// What it is called when it is slow.
+    fn callback(&self) -> Callback {
+        let kind = CallbackKind::Other("descriptor");
+        Callback::new(kind, Place::Type(std::any::type_name::<Self>()))
+    }
+
+    /// The other end, for the record of a slow one.
+    fn peer(&self) -> Option<Address> {
+        None
+    }
 }
 
 const WAKER: Token = Token(usize::MAX);
@@ -237,6 +254,7 @@ impl Reactor {
             ),
             None => (None, None, None),
         };
+        let meter = Rc::new(Meter::new(time.now()));
         Self(Rc::new(Core {
             time,
             poll,
@@ -253,6 +271,7 @@ impl Reactor {
             waiting: RefCell::new(Slab::new()),
             clients: Clients::default(),
             triggers: Rc::new(Triggers::default()),
+            meter,
             state: Cell::new(LifeState::Idle),
             runs: Cell::new(0),
             is_turning: Cell::new(false),
@@ -420,7 +439,64 @@ impl Reactor {
         self.0.triggers.fire(SystemEvent::Named(name))
     }
 
+    /// How the loop is doing: what it has done, how busy it is, how late ([`health`]).
+    ///
+    /// [`health`]: crate::health
+    pub fn stats(&self) -> Stats {
+        Stats {
+            pending_timers: self.0.time.len(),
+            ..self.monitor().stats()
+        }
+    }
+
+    /// What tells other threads how the loop is doing, also while it is stuck.
+    pub fn monitor(&self) -> Monitor {
+        self.0.meter.monitor(self.0.door.queue())
+    }
+
+    /// Tells `observer` of every turn from now on, and of slow callbacks.
+    pub fn add_observer(&self, observer: impl ReactorObserver) -> ObserverId {
+        self.0.meter.add_observer(Rc::new(observer))
+    }
+
+    /// Tells an observer no more.
+    ///
+    /// # Errors
+    ///
+    /// [`UnknownObserverError`] if it was removed before.
+    pub fn remove_observer(&self, id: ObserverId) -> Result<(), UnknownObserverError> {
+        self.0.meter.remove_observer(id)
+    }
+
+    /// Names callbacks that take longer than `limit`, from the next turn on; `None` ends that.
+    ///
+    /// Each is one `warn` record with the line that scheduled or added it, but no more than one in
+    /// ten seconds for the same line; it is counted by line in [`Monitor::slow_callbacks`], and
+    /// told to [observers](Self::add_observer). A callback of a Deferred is told apart from what
+    /// fired it. While this is on, each event costs one clock read, and each callback of a Deferred
+    /// that an event runs, two.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use deferred_reactor::{Failure, Reactor};
+    ///
+    /// let reactor = Reactor::new()?;
+    /// reactor.set_slow_callback_limit(Duration::from_millis(5));
+    /// let stop = reactor.clone();
+    /// reactor.call_later(Duration::ZERO, move || {
+    ///     std::thread::sleep(Duration::from_millis(10)); // as no callback should
+    ///     stop.stop().expect("it runs");
+    /// });
+    /// reactor.run()?;
+    /// assert_eq!(reactor.monitor().slow_callbacks()[0].count, 1);
+    /// # Ok::<(), Failure>(())
+    /// ```
+    pub fn set_slow_callback_limit(&self, limit: impl Into<Option<Duration>>) {
+        self.0.meter.set_limit(limit.into());
+    }
+
     /// Makes a call once `delay` has passed; see [`ReactorTime::call_later`].
+    #[track_caller]
     pub fn call_later(&self, delay: Duration, call: impl FnOnce() + 'static) -> DelayedCall {
         self.0.time.call_later(delay, call)
     }
@@ -492,12 +568,14 @@ impl Reactor {
     /// # Errors
     ///
     /// [`CannotListenError`] with the address and the cause; the factory is not started then.
+    #[track_caller]
     pub fn listen_tcp(
         &self,
         address: impl ToSocketAddrs + fmt::Debug,
         factory: impl Factory,
     ) -> Result<Port, CannotListenError> {
-        crate::net::listen_tcp(&self.0, &address, Rc::new(factory))
+        let line = Location::caller();
+        crate::net::listen_tcp(&self.0, &address, Rc::new(factory), line)
             .map_err(|cause| CannotListenError::new(address, cause))
     }
 
@@ -536,6 +614,7 @@ impl Reactor {
         core.state.set(LifeState::Starting);
         core.is_turning.set(true);
         core.exit_signal.set(None);
+        core.meter.wakes(core.time.now(), &core.time);
         let outcome = self.live(with_signals);
         self.end_run();
         core.is_turning.set(false);
@@ -550,6 +629,7 @@ impl Reactor {
         core.remove_signals();
         core.is_running.set(false);
         core.state.set(LifeState::Idle);
+        core.meter.sleeps(core.time.now(), &core.time);
     }
 
     /// Whether it neither runs nor stands between two turns of [`turn_once`](Self::turn_once).
@@ -681,12 +761,13 @@ impl Reactor {
 
     /// One turn of the loop.
     fn turn(&self) -> io::Result<()> {
-        self.work();
+        let _watch = self.0.meter.watch_turn();
+        let looked = self.work();
         // A turn that ended the run must not go to sleep.
         if matches!(self.0.state.get(), LifeState::Stopping | LifeState::Closing) {
             return Ok(());
         }
-        self.sleep(None)
+        self.sleep(None, looked)
     }
 
     /// One turn, the other way round: what the sleep brings is done before it returns. `false` when
@@ -695,31 +776,41 @@ impl Reactor {
         if self.wind_up() {
             return Ok(false);
         }
-        self.sleep(Some(timeout.min(LONGEST_SLEEP)))?;
+        let _watch = self.0.meter.watch_turn();
+        self.sleep(Some(timeout.min(LONGEST_SLEEP)), None)?;
         self.work();
-        Ok(!self.wind_up())
+        let goes_on = !self.wind_up();
+        // What comes until the next turn is not the loop's.
+        self.0.meter.sleeps(self.0.time.now(), &self.0.time);
+        Ok(goes_on)
     }
 
-    fn work(&self) {
-        self.make_delayed_calls();
-        self.make_thread_calls();
-        self.0.attend();
+    /// The time, if it was looked at and nothing was called since.
+    fn work(&self) -> Option<Instant> {
+        let core = &self.0;
+        if !core.meter.is_awake() {
+            core.meter.wakes(core.time.now(), &core.time);
+        }
+        let looked = self.make_delayed_calls();
+        let has_called = self.make_thread_calls();
+        let has_attended = core.attend();
+        looked.filter(|_| !has_called && !has_attended)
     }
 
     /// Sleeps until something happens, for `limit` at most, and handles the events. In memory it
-    /// does not wait.
-    fn sleep(&self, limit: Option<Duration>) -> io::Result<()> {
+    /// does not wait. Where the time is known it need not be read again.
+    fn sleep(&self, limit: Option<Duration>, looked: Option<Instant>) -> io::Result<()> {
         let core = &self.0;
         // None inside of a turn, which nothing asks for.
         let (Some(poll), Some(mut events)) = (&core.poll, core.events.take()) else {
             core.deliver_in_memory();
             return Ok(());
         };
-        let timeout = core.time_to_sleep().into_iter().chain(limit).min();
+        let timeout = core.time_to_sleep(looked).into_iter().chain(limit).min();
         let polled = poll.borrow_mut().poll(&mut events, timeout);
+        core.meter.wakes(core.time.begin_turn(), &core.time);
         let outcome = match polled {
             Ok(()) => {
-                core.time.begin_turn();
                 for event in &events {
                     self.dispatch(event);
                 }
@@ -732,22 +823,48 @@ impl Reactor {
         outcome
     }
 
-    fn make_delayed_calls(&self) {
-        let time = &self.0.time;
+    /// The time, if it was looked at and nothing was called since.
+    fn make_delayed_calls(&self) -> Option<Instant> {
+        let (time, meter) = (&self.0.time, &self.0.meter);
         if time.is_empty() {
-            return;
+            return None;
         }
         // A call that schedules another is given a later moment than this.
         let now = time.begin_turn();
-        while guard("a delayed call", || time.run_next_of_turn(now)) != Some(false) {}
+        let (mut count, mut lag) = (0, Duration::ZERO);
+        while let Some(due) = time.next_of_turn(now) {
+            // Those before it may have taken a while. It costs a clock read to know, so that is
+            // for those who are told; else the first, which waited longest, stands for them all.
+            if count == 0 {
+                lag = now.saturating_duration_since(due.deadline());
+            } else if meter.is_observed() {
+                lag = lag.max(time.now().saturating_duration_since(due.deadline()));
+            }
+            count += 1;
+            let frame = meter.begin();
+            guard("a delayed call", || due.call());
+            meter.end(frame, Callback::at(CallbackKind::DelayedCall, due.line()));
+        }
+        if count == 0 {
+            return Some(now);
+        }
+        meter.count_delayed_calls(count, lag);
+        None
     }
 
-    fn make_thread_calls(&self) {
-        let door = &self.0.door;
+    /// Whether there were any.
+    fn make_thread_calls(&self) -> bool {
+        let (door, meter) = (&self.0.door, &self.0.meter);
         door.open();
-        while let Some(call) = door.next() {
+        let mut count = 0;
+        while let Some((line, call)) = door.next() {
+            count += 1;
+            let frame = meter.begin();
             guard("a call from another thread", || call(self));
+            meter.end(frame, Callback::at(CallbackKind::ThreadCall, line));
         }
+        meter.count_thread_calls(count);
+        count > 0
     }
 
     fn dispatch(&self, event: &Event) {
@@ -770,7 +887,7 @@ impl Reactor {
                         cannot_send: event.is_write_closed(),
                         has_failed: event.is_error(),
                     };
-                    descriptor.ready(core, readiness);
+                    core.hand_on(descriptor, readiness);
                 }
             }
         }
@@ -852,6 +969,7 @@ impl Core {
         if let Some(network) = &self.network {
             self.pool.work_here();
             network.deliver(self);
+            self.meter.sleeps(self.time.now(), &self.time);
         }
     }
 
@@ -979,32 +1097,55 @@ impl Core {
         }
     }
 
-    /// Sees to those who have asked for it up to now.
-    fn attend(self: &Rc<Self>) {
+    /// Tells a descriptor what happened to it.
+    pub(crate) fn hand_on(self: &Rc<Self>, descriptor: Rc<dyn Descriptor>, readiness: Readiness) {
+        self.meter.count_event();
+        self.watched(descriptor, |descriptor| descriptor.ready(self, readiness));
+    }
+
+    /// Calls a descriptor, timed if the turn is watched.
+    fn watched(&self, descriptor: Rc<dyn Descriptor>, call: impl FnOnce(Rc<dyn Descriptor>)) {
+        let Some(frame) = self.meter.begin() else {
+            return call(descriptor);
+        };
+        let callback = descriptor.callback(); // which it may not know any more when it is lost
+        call(descriptor.clone());
+        self.meter.end_frame(frame, callback, || descriptor.peer());
+    }
+
+    /// Sees to those who have asked for it up to now. Whether there were any.
+    fn attend(self: &Rc<Self>) -> bool {
         if self.attention.borrow().is_empty() {
-            return;
+            return false;
         }
         let mut asking = self.attention.take();
         for descriptor in asking.drain(..) {
-            descriptor.attend(self);
+            self.watched(descriptor, |descriptor| descriptor.attend(self));
         }
         // Keeps the capacity, unless somebody has asked meanwhile.
         let mut attention = self.attention.borrow_mut();
         if attention.is_empty() {
             *attention = asking;
         }
+        true
     }
 
-    fn time_to_sleep(&self) -> Option<Duration> {
+    /// How long the selector may wait. `now` is the time where that is known.
+    fn time_to_sleep(&self, now: Option<Instant>) -> Option<Duration> {
         if !self.attention.borrow().is_empty() {
-            return Some(Duration::ZERO);
+            return Some(Duration::ZERO); // the turn ends with the next look at the clock
+        }
+        let mut now = now.unwrap_or_else(|| self.time.now());
+        if self.meter.sleeps(now, &self.time) {
+            // Those who were told may have done anything.
+            now = self.time.now();
+            let has_ended = matches!(self.state.get(), LifeState::Stopping | LifeState::Closing);
+            if has_ended || !self.attention.borrow().is_empty() {
+                return Some(Duration::ZERO);
+            }
         }
         let deadline = self.time.next_deadline()?;
-        Some(
-            deadline
-                .saturating_duration_since(Instant::now())
-                .min(LONGEST_SLEEP),
-        )
+        Some(deadline.saturating_duration_since(now).min(LONGEST_SLEEP))
     }
 
     /// Closes every port and connection, and drops what waits for a time that will not come.

@@ -11,7 +11,9 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
-use deferred_reactor::{DelayedCall, Reactor};
+use deferred_reactor::deferred::{pending_deferreds, track_pending};
+use deferred_reactor::health::ReactorObserver;
+use deferred_reactor::{DelayedCall, Reactor, sleep};
 
 use peers::{Script, Scripts, connect, listen, read_exactly, run, run_with_peer};
 
@@ -113,6 +115,34 @@ fn an_idle_reactor_does_not_wake_up() {
     });
     let before = idle.asleep();
     while_others_work();
+    assert_eq!(idle.asleep(), before);
+    idle.stop();
+}
+
+/// B-19: to be looked at is no reason to wake up, nor to look.
+#[test]
+fn a_reactor_that_is_measured_does_not_wake_up_for_it() {
+    struct Observer;
+    impl ReactorObserver for Observer {}
+    let (tell, told) = mpsc::channel();
+    let idle = Watched::start(move |reactor| {
+        reactor.add_observer(Observer);
+        reactor.set_slow_callback_limit(Duration::from_millis(1));
+        track_pending(true);
+        // It waits for something, and knows it.
+        reactor.call_later(HOUR, || {});
+        drop(sleep(reactor, HOUR));
+        tell.send((reactor.monitor(), pending_deferreds())).unwrap();
+    });
+    let (monitor, pending) = told.recv().unwrap();
+    let before = idle.asleep();
+    let stats = monitor.stats();
+    while_others_work();
+    let later = monitor.stats();
+    assert_eq!((later.turns, later.busy), (stats.turns, stats.busy));
+    assert!(later.idle > stats.idle);
+    assert_eq!(pending.count(), 1);
+    assert!(monitor.slow_callbacks().len() <= 1);
     assert_eq!(idle.asleep(), before);
     idle.stop();
 }

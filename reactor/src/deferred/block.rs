@@ -36,7 +36,8 @@ use std::thread::{self, ThreadId};
 use slab::Slab;
 
 use super::chain::{self, AWAITED, Chain, ChainRoot, Flow, Lane, Line, Moved, Root, Source, Tail};
-use super::{AbandonedError, CancelledError, Deferred, Failure};
+use super::{AbandonedError, CancelledError, Deferred, Failure, pending};
+use crate::health::{self, Callback, CallbackKind};
 use crate::threads::RemoteReactor;
 
 /// Polls `future` at once, and again whenever it is woken; the Deferred fires with its output.
@@ -58,6 +59,7 @@ pub(crate) fn start<T: 'static>(
         cancelled: Cell::new(None),
         also_awaited: RefCell::new(Vec::new()),
     });
+    pending::made(&block.root, made);
     enter(number, block.clone());
     let bell = Arc::new(Bell {
         number,
@@ -132,9 +134,14 @@ where
             };
             self.status.set(Status::Polled);
             let outer = swap_current(Some(self.clone()));
-            let polled = catch_unwind(AssertUnwindSafe(|| {
-                Pin::new(&mut future).poll(&mut Context::from_waker(&waker))
-            }));
+            let polled = health::watch(
+                || Callback::at(CallbackKind::Block, self.made()),
+                || {
+                    catch_unwind(AssertUnwindSafe(|| {
+                        Pin::new(&mut future).poll(&mut Context::from_waker(&waker))
+                    }))
+                },
+            );
             swap_current(outer);
             let result = match polled {
                 Ok(Poll::Ready(result)) => result,

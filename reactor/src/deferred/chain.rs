@@ -36,9 +36,10 @@ use std::task::Waker;
 
 use super::block;
 use super::failure::Failure;
-use super::unhandled;
 use super::{AlreadyCalledError, CancelledError, Deferred, Resolver, Step};
+use super::{pending, unhandled};
 use crate::deferred::errors::History;
+use crate::health;
 
 pub(crate) type Line = &'static Location<'static>;
 
@@ -351,9 +352,16 @@ pub(crate) fn call<A, U: 'static>(
 ) -> Step<U> {
     // Unwind safety: the closure is consumed, and what it shares with others is theirs to mind, as
     // with a thread that panics while it holds a lock.
+    health::callback_begins();
     match catch_unwind(AssertUnwindSafe(|| handler(input))) {
-        Ok(step) => step,
-        Err(payload) => Step::Now(Err(Failure::from_panic_at(payload, added))),
+        Ok(step) => {
+            health::callback_ends(added);
+            step
+        }
+        Err(payload) => {
+            health::callback_ends(added);
+            Step::Now(Err(Failure::from_panic_at(payload, added)))
+        }
     }
 }
 
@@ -538,6 +546,7 @@ impl<T: 'static> Root<T> {
     ) -> Result<(), AlreadyCalledError> {
         match self.chain.phase.get() {
             Phase::Pending | Phase::Cancelling => {
+                pending::ended(&*self);
                 self.chain.phase.set(Phase::Fired);
                 self.chain.fired.set(at);
                 self.drop_canceller();
@@ -562,6 +571,7 @@ impl<T: 'static> Root<T> {
         if self.chain.phase.get() != Phase::Pending {
             return false;
         }
+        pending::ended(self);
         self.chain.phase.set(Phase::Fired);
         self.chain.fired.set(at);
         self.chain.waits_on.set(None);
@@ -575,6 +585,7 @@ impl<T: 'static> Root<T> {
             return;
         }
         if self.is_unheard() {
+            pending::ended(&*self);
             self.chain.phase.set(Phase::Fired);
             self.drop_canceller();
             return;
@@ -627,6 +638,7 @@ impl<T: 'static> ChainRoot for Root<T> {
                 Phase::Fired
             }
         };
+        pending::ended(&*self);
         self.chain.phase.set(after);
         self.chain.fired.set(at);
         let failure = Failure::at(Box::new(CancelledError), at);

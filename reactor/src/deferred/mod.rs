@@ -49,6 +49,7 @@ mod list;
 mod lock;
 mod outcome;
 mod pauser;
+mod pending;
 mod queue;
 mod race;
 mod resolver;
@@ -71,6 +72,9 @@ pub use list::{DeferredList, FirstError, deferred_list, gather_results};
 pub use lock::DeferredLock;
 pub use outcome::{Outcome, maybe_deferred};
 pub use pauser::Pauser;
+pub use pending::{
+    PendingDeferreds, PendingLine, is_tracking_pending, pending_deferreds, track_pending,
+};
 pub use queue::{DeferredQueue, QueueOverflow, QueueUnderflow};
 pub use race::{FailureGroup, race};
 pub use resolver::Resolver;
@@ -163,7 +167,7 @@ impl<T> Deferred<T> {
     /// assert_eq!(doubled.result()?, 42);
     /// # Ok::<(), Failure>(())
     /// ```
-    #[inline]
+    #[inline(always)]
     #[track_caller]
     pub fn pending() -> (Self, Resolver<T>) {
         let made = Location::caller();
@@ -431,8 +435,9 @@ impl<T> Deferred<T> {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn from_root(root: Rc<Root<T>>, made: Line) -> (Self, Resolver<T>) {
+        pending::made(&*root, made);
         let deferred = Self {
             state: Some(State::Pending {
                 node: root.clone(),

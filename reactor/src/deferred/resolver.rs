@@ -101,6 +101,7 @@ impl<T> Resolver<T> {
         self.fire_at(result, Location::caller())
     }
 
+    #[inline]
     pub(crate) fn fire_at(
         mut self,
         result: Result<T, Failure>,

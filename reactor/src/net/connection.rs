@@ -23,6 +23,7 @@ use super::{
     PullProducer, PushProducer,
 };
 use crate::deferred::Failure;
+use crate::health::{Callback, CallbackKind, Place, watch};
 use crate::reactor::{Core, Descriptor, Reactor, Readiness, SlotId, guard};
 use crate::time::TimeSource;
 
@@ -124,9 +125,16 @@ impl Connection {
 
     /// Tells the protocol that it is connected.
     pub(crate) fn start(self: &Rc<Self>, core: &Rc<Core>) {
-        self.tell(core, |protocol, transport| {
-            protocol.connection_made(transport)
-        });
+        // Named apart from the port that accepted it, or the attempt to connect.
+        let name = self.callback();
+        watch(
+            || name,
+            || {
+                self.tell(core, |protocol, transport| {
+                    protocol.connection_made(transport)
+                })
+            },
+        );
         self.flush(core);
     }
 
@@ -537,6 +545,17 @@ impl Descriptor for Connection {
         }
         self.discard_input(core);
         self.lose(core, ConnectionLost { cause: None }.into());
+    }
+
+    fn callback(&self) -> Callback {
+        let protocol = self.protocol.take();
+        let name = protocol.as_ref().map_or("lost", |p| p.type_name());
+        self.protocol.set(protocol);
+        Callback::new(CallbackKind::Protocol, Place::Type(name))
+    }
+
+    fn peer(&self) -> Option<Address> {
+        Some(self.peer.clone())
     }
 }
 

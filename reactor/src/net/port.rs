@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::fmt;
 use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::panic::{AssertUnwindSafe, Location, catch_unwind};
 use std::rc::{Rc, Weak};
 
 use mio::net::TcpListener;
@@ -17,6 +17,7 @@ use super::intake::{Intake, PortStats, REST, Shortage, is_of_one_connection};
 use super::stream::Stream;
 use super::{Address, Factory};
 use crate::deferred::{Deferred, Failure};
+use crate::health::{Callback, CallbackKind};
 use crate::reactor::{Core, Descriptor, Readiness, SlotId};
 use crate::testing::MemoryListener;
 
@@ -31,6 +32,8 @@ pub(crate) struct Listener {
     socket: RefCell<Option<Acceptor>>,
     intake: Rc<Intake>,
     factory: Rc<dyn Factory>,
+    /// Who opened it.
+    line: &'static Location<'static>,
 }
 
 /// Opens a port on the first of the addresses that can be bound.
@@ -38,12 +41,13 @@ pub(crate) fn listen_tcp(
     core: &Rc<Core>,
     address: &impl ToSocketAddrs,
     factory: Rc<dyn Factory>,
+    line: &'static Location<'static>,
 ) -> io::Result<Port> {
     let socket = first_of(address.to_socket_addrs()?, |address| match core.network() {
         None => TcpListener::bind(address).map(Acceptor::Tcp),
         Some(network) => MemoryListener::bind(network, address).map(Acceptor::Memory),
     })?;
-    open(core, socket, factory)
+    open(core, socket, factory, line)
 }
 
 /// Opens a port on a socket that listens.
@@ -51,8 +55,9 @@ pub(crate) fn open_tcp(
     core: &Rc<Core>,
     socket: TcpListener,
     factory: Rc<dyn Factory>,
+    line: &'static Location<'static>,
 ) -> io::Result<Port> {
-    open(core, Acceptor::Tcp(socket), factory)
+    open(core, Acceptor::Tcp(socket), factory, line)
 }
 
 /// Listens on a UNIX socket.
@@ -61,13 +66,19 @@ pub(crate) fn listen_unix(
     core: &Rc<Core>,
     endpoint: &UnixServerEndpoint,
     factory: Rc<dyn Factory>,
+    line: &'static Location<'static>,
 ) -> io::Result<Port> {
     core.system()?;
     let socket = super::unix::listen(endpoint)?;
-    open(core, Acceptor::Unix(socket), factory)
+    open(core, Acceptor::Unix(socket), factory, line)
 }
 
-fn open(core: &Rc<Core>, mut socket: Acceptor, factory: Rc<dyn Factory>) -> io::Result<Port> {
+fn open(
+    core: &Rc<Core>,
+    mut socket: Acceptor,
+    factory: Rc<dyn Factory>,
+    line: &'static Location<'static>,
+) -> io::Result<Port> {
     let address = socket.address()?;
     let slot = socket.watch(core)?;
     let listener = Rc::new(Listener {
@@ -76,6 +87,7 @@ fn open(core: &Rc<Core>, mut socket: Acceptor, factory: Rc<dyn Factory>) -> io::
         address,
         socket: RefCell::new(Some(socket)),
         factory,
+        line,
     });
     core.occupy(slot, listener.clone());
     core.factory_opens(&*listener.factory);
@@ -200,6 +212,10 @@ impl Descriptor for Listener {
 
     fn shut_down(self: Rc<Self>, core: &Rc<Core>) {
         self.close(core);
+    }
+
+    fn callback(&self) -> Callback {
+        Callback::at(CallbackKind::Port, self.line)
     }
 }
 

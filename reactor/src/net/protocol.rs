@@ -84,6 +84,12 @@ pub trait Protocol: 'static {
     fn connection_lost(&mut self, reason: &Failure) {
         let _ = reason;
     }
+
+    /// What it is called when it is slow.
+    #[doc(hidden)]
+    fn type_name(&self) -> &'static str {
+        std::any::type_name::<Self>()
+    }
 }
 
 /// Makes the protocol for each connection (Twisted's `Factory`).

@@ -21,6 +21,7 @@ use mio::net::UdpSocket;
 use super::Address;
 use super::port::first_of;
 use crate::deferred::{Deferred, Failure, Resolver};
+use crate::health::{Callback, CallbackKind, Place};
 use crate::reactor::{Core, Descriptor, Interest, Reactor, Readiness, SlotId, guard};
 use crate::time::TimeSource;
 
@@ -86,6 +87,12 @@ pub trait DatagramProtocol: 'static {
 
     /// The port is closed; called once, and last.
     fn stop_protocol(&mut self) {}
+
+    /// What it is called when it is slow.
+    #[doc(hidden)]
+    fn type_name(&self) -> &'static str {
+        std::any::type_name::<Self>()
+    }
 }
 
 /// The reactor's side of a UDP port. Only the reactor owns it.
@@ -307,6 +314,12 @@ impl Descriptor for Datagrams {
 
     fn shut_down(self: Rc<Self>, _: &Rc<Core>) {
         self.close();
+    }
+
+    fn callback(&self) -> Callback {
+        let protocol = self.protocol.borrow();
+        let name = protocol.as_ref().map_or("closed", |p| p.type_name());
+        Callback::new(CallbackKind::Protocol, Place::Type(name))
     }
 }
 

@@ -78,13 +78,15 @@ impl Reactor {
     /// [`CannotListenError`] with the path and the cause; the factory is not started then. The kind
     /// of the cause is [`AddrInUse`](io::ErrorKind::AddrInUse) where a server is alive, or the path
     /// names something else.
+    #[track_caller]
     pub fn listen_unix(
         &self,
         path: impl Into<UnixServerEndpoint>,
         factory: impl Factory,
     ) -> Result<Port, CannotListenError> {
         let endpoint = path.into();
-        super::port::listen_unix(self.core(), &endpoint, std::rc::Rc::new(factory)).map_err(
+        let line = std::panic::Location::caller();
+        super::port::listen_unix(self.core(), &endpoint, std::rc::Rc::new(factory), line).map_err(
             |cause| {
                 let address = Address::Unix(Some(endpoint.path)).to_string();
                 CannotListenError::new(address, cause)

@@ -101,7 +101,7 @@ impl Network {
                     if let Some(slot) = backlog.slot.get()
                         && let Some(listener) = core.descriptor(slot)
                     {
-                        listener.ready(core, READABLE);
+                        core.hand_on(listener, READABLE);
                     }
                 }
             }

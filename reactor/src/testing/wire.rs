@@ -308,7 +308,7 @@ impl Wire {
                 && let Some(slot) = self.ends[index].slot.get()
                 && let Some(descriptor) = core.descriptor(slot)
             {
-                descriptor.ready(core, readiness);
+                core.hand_on(descriptor, readiness);
             }
         }
         self.list();

@@ -15,7 +15,7 @@ mod workers;
 pub use blocking::{BlockingCallError, blocking_call_from_thread};
 pub(crate) use pool::Pool;
 pub use pool::{ThreadPoolStats, defer_to_thread};
-pub(crate) use remote::Door;
+pub(crate) use remote::{CallQueue, Door};
 pub use remote::{ReactorGoneError, RemoteReactor};
 pub use resolver::RemoteResolver;
 pub(crate) use resolver::Waiting;

@@ -3,6 +3,7 @@
 use std::cell::Cell;
 use std::error::Error;
 use std::fmt;
+use std::panic::Location;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -11,7 +12,8 @@ use crossbeam_channel::{Receiver, Sender};
 use super::blocking::{Doorkeeper, Lobby};
 use crate::reactor::Reactor;
 
-type Call = Box<dyn FnOnce(&Reactor) + Send>;
+/// What is to be done, and the line that asked for it.
+type Call = (&'static Location<'static>, Box<dyn FnOnce(&Reactor) + Send>);
 
 /// Reaches a reactor from any thread. Cheap to clone.
 ///
@@ -49,12 +51,13 @@ impl RemoteReactor {
     /// # Errors
     ///
     /// [`ReactorGoneError`] if the reactor has been dropped; the call is dropped too.
+    #[track_caller]
     pub fn call_from_thread(
         &self,
         call: impl FnOnce(&Reactor) + Send + 'static,
     ) -> Result<(), ReactorGoneError> {
         self.calls
-            .send(Box::new(call))
+            .send((Location::caller(), Box::new(call)))
             .map_err(|_| ReactorGoneError)?;
         if !self.bell.has_rung.swap(true, Ordering::AcqRel) {
             // It fails only if the system is out of memory for a counter it has already.
@@ -73,6 +76,16 @@ impl RemoteReactor {
 impl fmt::Debug for RemoteReactor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("RemoteReactor").finish_non_exhaustive()
+    }
+}
+
+/// The calls that wait to be made, for those who count them. It keeps no descriptor.
+#[derive(Clone)]
+pub(crate) struct CallQueue(Sender<Call>);
+
+impl CallQueue {
+    pub(crate) fn len(&self) -> usize {
+        self.0.len()
     }
 }
 
@@ -120,6 +133,10 @@ impl Door {
 
     pub(crate) fn remote(&self) -> RemoteReactor {
         self.remote.clone()
+    }
+
+    pub(crate) fn queue(&self) -> CallQueue {
+        CallQueue(self.remote.calls.clone())
     }
 
     /// Whether somebody has called, and it was not seen to.

@@ -11,7 +11,7 @@ use std::error::Error;
 use std::fmt;
 use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::panic::{AssertUnwindSafe, Location, catch_unwind};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::thread;
@@ -159,6 +159,7 @@ impl Worker {
     /// As for [`Reactor::listen_tcp`](crate::Reactor::listen_tcp); and `Unsupported` on a system that
     /// cannot spread connections in this way, if there is more than one worker. Linux, FreeBSD and
     /// DragonFly can.
+    #[track_caller]
     pub fn listen_tcp(
         &self,
         address: impl ToSocketAddrs + fmt::Debug,
@@ -167,8 +168,9 @@ impl Worker {
         if self.count() == 1 {
             return self.0.reactor.listen_tcp(address, factory);
         }
+        let line = Location::caller();
         self.bind(&address)
-            .and_then(|socket| net::open_tcp(self.0.reactor.core(), socket, Rc::new(factory)))
+            .and_then(|socket| net::open_tcp(self.0.reactor.core(), socket, Rc::new(factory), line))
             .inspect(|port| {
                 let mut ports = self.0.ports.borrow_mut();
                 ports.retain(Port::is_open);

@@ -70,6 +70,7 @@ impl Clock {
     }
 
     /// Makes a call once `delay` has passed; see [`ReactorTime::call_later`].
+    #[track_caller]
     pub fn call_later(&self, delay: Duration, call: impl FnOnce() + 'static) -> DelayedCall {
         self.source.call_later(delay, call)
     }

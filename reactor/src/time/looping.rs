@@ -3,12 +3,14 @@
 use std::cell::Cell;
 use std::error::Error;
 use std::fmt;
+use std::panic::Location;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use super::source::{WeakTimeSource, after};
 use super::{DelayedCall, ReactorTime, TimeSource};
 use crate::deferred::{Canceller, Deferred, Failure, Outcome, Resolver, maybe_deferred};
+use crate::health::{Callback, CallbackKind, watch};
 
 /// Calls a function at a fixed interval (Twisted's `task.LoopingCall`).
 ///
@@ -61,6 +63,8 @@ struct Inner {
     grid: Cell<Option<Grid>>,
     /// Fires the Deferred that `start` has returned.
     resolver: Cell<Option<Resolver<LoopingCall>>>,
+    /// Who started it.
+    line: Cell<&'static Location<'static>>,
 }
 
 type Function = Box<dyn FnMut(&LoopingCall, u64) -> Deferred<()>>;
@@ -140,6 +144,7 @@ impl LoopingCall {
             state: Cell::new(State::Idle),
             grid: Cell::new(None),
             resolver: Cell::new(None),
+            line: Cell::new(Location::caller()),
         }))
     }
 
@@ -254,6 +259,7 @@ impl LoopingCall {
             }
         }
         let clock = self.0.clock.upgrade().ok_or(LoopingCallError::ClockGone)?;
+        self.0.line.set(Location::caller());
         let running = Rc::downgrade(&self.0);
         let (deferred, resolver) = Deferred::with_canceller(move |_| {
             if let Some(running) = running.upgrade() {
@@ -286,7 +292,8 @@ impl LoopingCall {
         let Some(mut function) = self.0.function.take() else {
             return;
         };
-        let result = function(self, count); // a panic is a failure in there
+        let name = || Callback::at(CallbackKind::LoopingCall, self.0.line.get());
+        let result = watch(name, || function(self, count)); // a panic is a failure in there
         self.0.function.set(Some(function));
         match result.try_result() {
             Ok(result) => self.called(result),

@@ -40,6 +40,7 @@ pub trait ReactorTime {
     ///
     /// Calls are made in the order of their deadlines; those with equal deadlines in the order
     /// they were asked for. A delay that cannot be told, such as `Duration::MAX`, is a century.
+    #[track_caller]
     fn call_later(&self, delay: Duration, call: impl FnOnce() + 'static) -> DelayedCall
     where
         Self: Sized,

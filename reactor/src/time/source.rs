@@ -4,6 +4,7 @@
 use std::cell::{Cell, RefCell};
 use std::error::Error;
 use std::fmt;
+use std::panic::Location;
 use std::rc::{Rc, Weak};
 use std::time::{Duration, Instant};
 
@@ -18,7 +19,7 @@ use super::timers::{TimerId, Timers};
 pub struct TimeSource(Rc<Inner>);
 
 struct Inner {
-    timers: RefCell<Timers<Rc<Timed<dyn Call>>>>,
+    timers: RefCell<Timers<Waiting>>,
     now: Now,
 }
 
@@ -42,6 +43,32 @@ struct Virtual {
 struct Timed<F: ?Sized> {
     status: Cell<Status>,
     call: F,
+}
+
+/// A delayed call, and who scheduled it.
+struct Waiting {
+    timed: Rc<Timed<dyn Call>>,
+    line: &'static Location<'static>,
+}
+
+/// A delayed call whose time has come.
+pub(crate) struct Due {
+    deadline: Instant,
+    waiting: Waiting,
+}
+
+impl Due {
+    pub(crate) fn deadline(&self) -> Instant {
+        self.deadline
+    }
+
+    pub(crate) fn line(&self) -> &'static Location<'static> {
+        self.waiting.line
+    }
+
+    pub(crate) fn call(&self) {
+        self.waiting.timed.call.call();
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -143,13 +170,18 @@ impl TimeSource {
         }
     }
 
+    #[track_caller]
     pub(crate) fn call_later(&self, delay: Duration, call: impl FnOnce() + 'static) -> DelayedCall {
         let timed: Rc<Timed<dyn Call>> = Rc::new(Timed {
             status: Cell::new(Status::Waiting),
             call: Cell::new(Some(call)),
         });
         let deadline = after(self.now(), delay);
-        let id = self.0.timers.borrow_mut().call_at(deadline, timed.clone());
+        let waiting = Waiting {
+            timed: timed.clone(),
+            line: Location::caller(),
+        };
+        let id = self.0.timers.borrow_mut().call_at(deadline, waiting);
         DelayedCall {
             source: Rc::downgrade(&self.0),
             id,
@@ -159,10 +191,10 @@ impl TimeSource {
 
     pub(crate) fn delayed_calls(&self) -> Vec<DelayedCall> {
         let timers = self.0.timers.borrow();
-        let calls = timers.iter().map(|(id, timed)| DelayedCall {
+        let calls = timers.iter().map(|(id, waiting)| DelayedCall {
             source: Rc::downgrade(&self.0),
             id,
-            timed: timed.clone(),
+            timed: waiting.timed.clone(),
         });
         calls.collect()
     }
@@ -171,41 +203,47 @@ impl TimeSource {
         self.0.timers.borrow().is_empty()
     }
 
+    /// How many calls are waiting.
+    pub(crate) fn len(&self) -> usize {
+        self.0.timers.borrow().len()
+    }
+
     pub(crate) fn next_deadline(&self) -> Option<Instant> {
         self.0.timers.borrow_mut().next_deadline()
     }
 
     /// Runs the earliest call that is due at `now`. `false` if there is none.
     pub(crate) fn run_next_due(&self, now: Instant) -> bool {
-        self.run_next_among(now, u64::MAX)
-    }
-
-    fn run_next_among(&self, now: Instant, calls: u64) -> bool {
-        let due = self.0.timers.borrow_mut().pop_due_among(now, calls);
-        match due {
-            Some(timed) => {
-                timed.status.set(Status::Called);
-                timed.call.call();
+        match self.next_among(now, u64::MAX) {
+            Some(due) => {
+                due.call();
                 true
             }
             None => false,
         }
     }
 
-    /// Like [`run_next_due`](Self::run_next_due), of the calls that were there when the turn began.
-    pub(crate) fn run_next_of_turn(&self, now: Instant) -> bool {
+    fn next_among(&self, now: Instant, calls: u64) -> Option<Due> {
+        let (deadline, waiting) = self.0.timers.borrow_mut().pop_due_among(now, calls)?;
+        waiting.timed.status.set(Status::Called);
+        Some(Due { deadline, waiting })
+    }
+
+    /// Takes the earliest call that is due at `now`, of those that were there when the turn began.
+    /// From here on it counts as called.
+    pub(crate) fn next_of_turn(&self, now: Instant) -> Option<Due> {
         let calls = match &self.0.now {
             // The system's clock goes on by itself.
             Now::System(_) => u64::MAX,
             Now::Virtual(clock) => clock.calls.get(),
         };
-        self.run_next_among(now, calls)
+        self.next_among(now, calls)
     }
 
     /// Drops all calls that are waiting.
     pub(crate) fn clear(&self) {
         let calls = self.0.timers.borrow_mut().take_all();
-        for timed in calls {
+        for Waiting { timed, .. } in calls {
             timed.status.set(Status::Cancelled);
             timed.call.discard();
         }
@@ -239,7 +277,7 @@ impl Inner {
 impl Drop for Inner {
     /// A handle may outlive the source; what its call had captured must not.
     fn drop(&mut self) {
-        for timed in self.timers.get_mut().take_all() {
+        for Waiting { timed, .. } in self.timers.get_mut().take_all() {
             timed.status.set(Status::Cancelled);
             timed.call.discard();
         }

@@ -122,12 +122,13 @@ impl<T> Timers<T> {
 
     /// Removes and returns the earliest call due at `now`.
     pub fn pop_due(&mut self, now: Instant) -> Option<T> {
-        self.pop_due_among(now, u64::MAX)
+        self.pop_due_among(now, u64::MAX).map(|(_, call)| call)
     }
 
-    /// The earliest call due at `now`, if that is one of the first `calls` that were ever added.
+    /// The earliest call due at `now`, if that is one of the first `calls` that were ever added, and
+    /// when it was due.
     #[inline]
-    pub(crate) fn pop_due_among(&mut self, now: Instant, calls: u64) -> Option<T> {
+    pub(crate) fn pop_due_among(&mut self, now: Instant, calls: u64) -> Option<(Instant, T)> {
         loop {
             let Reverse(entry) = *self.heap.peek()?;
             if entry.at > now {
@@ -138,7 +139,7 @@ impl<T> Timers<T> {
                     return None;
                 }
                 self.heap.pop();
-                return Some(self.calls.remove(entry.slot).call);
+                return Some((entry.at, self.calls.remove(entry.slot).call));
             }
         }
     }

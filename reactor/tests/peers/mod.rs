@@ -132,6 +132,15 @@ pub fn read_all(peer: &mut TcpStream) -> Vec<u8> {
     bytes
 }
 
+/// Reads until the other side closes, or resets the connection.
+pub fn read_all_or_reset(peer: &mut TcpStream) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    if let Err(error) = peer.read_to_end(&mut bytes) {
+        assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset);
+    }
+    bytes
+}
+
 /// Closes a connection in a way that the other side sees as a reset: with something unread.
 ///
 /// The other side must have sent something that this one has not read.

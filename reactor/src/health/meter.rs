@@ -1,0 +1,336 @@
+//! The numbers, and who is told of them.
+//!
+//! The loop writes, and anybody reads, on any thread: so the numbers are atomics that only the loop
+//! changes, with plain loads and stores. How long the loop was busy and how long it slept must be
+//! told together, and while either goes on. One word does for both: at any moment the two add up to
+//! the age of the reactor, so it is enough to keep the one that stands still.
+
+use std::cell::{Cell, RefCell};
+use std::error::Error;
+use std::fmt;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::time::{Duration, Instant};
+
+use super::slow::{Lines, SlowCallbacks};
+use super::{ReactorObserver, Stats, Turn};
+use crate::deferred::unhandled_failures;
+use crate::reactor::guard;
+use crate::threads::CallQueue;
+use crate::time::{TimeSource, now};
+
+/// The loop's side.
+pub(crate) struct Meter {
+    shared: Arc<Shared>,
+    is_awake: Cell<bool>,
+    /// When it woke up or fell asleep last, in nanoseconds of [`Shared::start`], like all below.
+    since: Cell<u64>,
+    busy: Cell<u64>,
+    idle: Cell<u64>,
+    /// When the turn at hand began; `NEVER` if it is over.
+    began: Cell<u64>,
+    /// Counts of all turns, with the one at hand.
+    events: Cell<u64>,
+    delayed_calls: Cell<u64>,
+    thread_calls: Cell<u64>,
+    /// Of the turn at hand.
+    lag: Cell<Option<Duration>>,
+    has_observers: Cell<bool>,
+    observers: RefCell<Vec<(ObserverId, Rc<dyn ReactorObserver>)>>,
+    next_observer: Cell<u64>,
+    pub(super) slow: super::slow::Settings,
+}
+
+/// What other threads see.
+pub(super) struct Shared {
+    start: Instant,
+    /// Awake: the nanoseconds asleep so far, doubled, plus one. Asleep: those awake, doubled.
+    standing: AtomicU64,
+    /// When the turn at hand began; `NEVER` if it is over.
+    began: AtomicU64,
+    turns: AtomicU64,
+    events: AtomicU64,
+    delayed_calls: AtomicU64,
+    thread_calls: AtomicU64,
+    longest_turn: AtomicU64,
+    longest_lag: AtomicU64,
+    pending_timers: AtomicUsize,
+    unhandled_failures: AtomicU64,
+    pub(super) slow_callbacks: AtomicU64,
+    pub(super) lines: Lines,
+}
+
+const NEVER: u64 = u64::MAX;
+
+fn raise(number: &AtomicU64, to: u64) {
+    if number.load(Relaxed) < to {
+        number.store(to, Relaxed);
+    }
+}
+
+impl Meter {
+    pub(crate) fn new(now: Instant) -> Self {
+        Self {
+            shared: Arc::new(Shared {
+                start: now,
+                standing: AtomicU64::new(0),
+                began: AtomicU64::new(NEVER),
+                turns: AtomicU64::new(0),
+                events: AtomicU64::new(0),
+                delayed_calls: AtomicU64::new(0),
+                thread_calls: AtomicU64::new(0),
+                longest_turn: AtomicU64::new(0),
+                longest_lag: AtomicU64::new(0),
+                pending_timers: AtomicUsize::new(0),
+                unhandled_failures: AtomicU64::new(unhandled_failures()),
+                slow_callbacks: AtomicU64::new(0),
+                lines: Lines::default(),
+            }),
+            is_awake: Cell::new(false),
+            since: Cell::new(0),
+            busy: Cell::new(0),
+            idle: Cell::new(0),
+            began: Cell::new(NEVER),
+            events: Cell::new(0),
+            delayed_calls: Cell::new(0),
+            thread_calls: Cell::new(0),
+            lag: Cell::new(None),
+            has_observers: Cell::new(false),
+            observers: RefCell::new(Vec::new()),
+            next_observer: Cell::new(0),
+            slow: super::slow::Settings::default(),
+        }
+    }
+
+    pub(super) fn shared(&self) -> &Shared {
+        &self.shared
+    }
+
+    /// The loop is awake: it has begun to run, or the selector has returned. A turn that had no
+    /// sleep after it ends here.
+    pub(crate) fn wakes(&self, now: Instant, time: &TimeSource) {
+        let nanos = self.shared.nanos(now);
+        let was_told = self.end_turn(nanos, time);
+        self.slow.moment.set((!was_told).then_some(now));
+        if !self.is_awake.replace(true) {
+            let slept = nanos.saturating_sub(self.since.replace(nanos));
+            let idle = self.idle.get() + slept;
+            self.idle.set(idle);
+            self.shared.standing.store(idle << 1 | 1, Relaxed);
+        }
+        self.began.set(nanos);
+        self.shared.began.store(nanos, Relaxed);
+    }
+
+    /// The loop is about to sleep, or has ended. `true` if somebody was told, which takes time.
+    pub(crate) fn sleeps(&self, now: Instant, time: &TimeSource) -> bool {
+        let nanos = self.shared.nanos(now);
+        if self.is_awake.replace(false) {
+            let worked = nanos.saturating_sub(self.since.replace(nanos));
+            let busy = self.busy.get() + worked;
+            self.busy.set(busy);
+            self.shared.standing.store(busy << 1, Relaxed);
+        }
+        self.end_turn(nanos, time)
+    }
+
+    pub(crate) fn is_awake(&self) -> bool {
+        self.is_awake.get()
+    }
+
+    /// Whether anybody is told of turns.
+    pub(crate) fn is_observed(&self) -> bool {
+        self.has_observers.get()
+    }
+
+    pub(crate) fn count_event(&self) {
+        self.events.set(self.events.get() + 1);
+    }
+
+    /// So many delayed calls were made, and so late.
+    pub(crate) fn count_delayed_calls(&self, count: u64, lag: Duration) {
+        self.delayed_calls.set(self.delayed_calls.get() + count);
+        self.lag.set(self.lag.get().max(Some(lag)));
+    }
+
+    pub(crate) fn count_thread_calls(&self, count: u64) {
+        self.thread_calls.set(self.thread_calls.get() + count);
+    }
+
+    fn end_turn(&self, now: u64, time: &TimeSource) -> bool {
+        let began = self.began.replace(NEVER);
+        if began == NEVER {
+            return false;
+        }
+        let shared = &*self.shared;
+        let (took, lag) = (now.saturating_sub(began), self.lag.take());
+        let pending_timers = time.len();
+        let turn = self.has_observers.get().then(|| {
+            let since_the_last = |now: &Cell<u64>, then: &AtomicU64| now.get() - then.load(Relaxed);
+            Turn {
+                time: Duration::from_nanos(took),
+                events: since_the_last(&self.events, &shared.events),
+                delayed_calls: since_the_last(&self.delayed_calls, &shared.delayed_calls),
+                thread_calls: since_the_last(&self.thread_calls, &shared.thread_calls),
+                lag,
+                pending_timers,
+            }
+        });
+        shared.began.store(NEVER, Relaxed);
+        shared.turns.store(shared.turns.load(Relaxed) + 1, Relaxed);
+        shared.events.store(self.events.get(), Relaxed);
+        shared
+            .delayed_calls
+            .store(self.delayed_calls.get(), Relaxed);
+        shared.thread_calls.store(self.thread_calls.get(), Relaxed);
+        raise(&shared.longest_turn, took);
+        if let Some(lag) = lag {
+            raise(&shared.longest_lag, nanos_of(lag));
+        }
+        shared.pending_timers.store(pending_timers, Relaxed);
+        let lost = unhandled_failures();
+        shared.unhandled_failures.store(lost, Relaxed);
+        match turn {
+            Some(turn) => self.tell(|observer| observer.turn(&turn)),
+            None => return false,
+        }
+        true
+    }
+
+    pub(super) fn tell(&self, tell: impl Fn(&dyn ReactorObserver)) {
+        // They may add and remove others. One that comes meanwhile is told from the next time on;
+        // where one goes, the one after it may miss this.
+        let count = self.observers.borrow().len();
+        for index in 0..count {
+            let found = self.observers.borrow().get(index).map(|(_, o)| o.clone());
+            if let Some(observer) = found {
+                guard("an observer of the reactor", || tell(&*observer));
+            }
+        }
+    }
+
+    pub(crate) fn add_observer(&self, observer: Rc<dyn ReactorObserver>) -> ObserverId {
+        let id = ObserverId(self.next_observer.get());
+        self.next_observer.set(id.0 + 1);
+        self.observers.borrow_mut().push((id, observer));
+        self.has_observers.set(true);
+        id
+    }
+
+    pub(crate) fn remove_observer(&self, id: ObserverId) -> Result<(), UnknownObserverError> {
+        let mut observers = self.observers.borrow_mut();
+        let index = observers
+            .iter()
+            .position(|(known, _)| *known == id)
+            .ok_or(UnknownObserverError)?;
+        let removed = observers.remove(index);
+        self.has_observers.set(!observers.is_empty());
+        drop(observers); // what it owns may come back here when it is dropped
+        drop(removed);
+        Ok(())
+    }
+
+    pub(crate) fn monitor(&self, calls: CallQueue) -> Monitor {
+        Monitor {
+            shared: self.shared.clone(),
+            calls,
+        }
+    }
+}
+
+impl Shared {
+    fn nanos(&self, moment: Instant) -> u64 {
+        nanos_of(moment.saturating_duration_since(self.start))
+    }
+}
+
+/// Good for 292 years, with the bit that tells waking from sleeping.
+fn nanos_of(duration: Duration) -> u64 {
+    duration.as_secs().saturating_mul(1_000_000_000) + u64::from(duration.subsec_nanos())
+}
+
+/// Tells how a reactor is doing, on any thread.
+///
+/// Cheap to clone, and keeps nothing alive: once the reactor has gone it tells what it was last.
+///
+/// ```
+/// use std::time::Duration;
+/// use deferred_reactor::{Failure, Reactor};
+///
+/// let reactor = Reactor::new()?;
+/// let monitor = reactor.monitor();
+/// std::thread::spawn(move || {
+///     // Once in a while, for as long as the program runs:
+///     if monitor.stats().turn_running > Some(Duration::from_secs(5)) {
+///         eprintln!("the reactor is stuck");
+///     }
+/// });
+/// # Ok::<(), Failure>(())
+/// ```
+#[derive(Clone)]
+pub struct Monitor {
+    shared: Arc<Shared>,
+    calls: CallQueue,
+}
+
+impl Monitor {
+    /// The numbers as they are now.
+    pub fn stats(&self) -> Stats {
+        let shared = &*self.shared;
+        // Before the clock, so that the moment is not before what is read here.
+        let standing = shared.standing.load(Relaxed);
+        let began = shared.began.load(Relaxed);
+        let now = shared.nanos(now());
+        let (still, moving) = (standing >> 1, now.saturating_sub(standing >> 1));
+        let (busy, idle) = match standing & 1 {
+            1 => (moving, still),
+            _ => (still, moving),
+        };
+        let nanos = |number: &AtomicU64| Duration::from_nanos(number.load(Relaxed));
+        Stats {
+            turns: shared.turns.load(Relaxed),
+            events: shared.events.load(Relaxed),
+            delayed_calls: shared.delayed_calls.load(Relaxed),
+            thread_calls: shared.thread_calls.load(Relaxed),
+            busy: Duration::from_nanos(busy),
+            idle: Duration::from_nanos(idle),
+            turn_running: (began != NEVER).then(|| Duration::from_nanos(now.saturating_sub(began))),
+            longest_turn: nanos(&shared.longest_turn),
+            longest_lag: nanos(&shared.longest_lag),
+            pending_timers: shared.pending_timers.load(Relaxed),
+            pending_calls: self.calls.len(),
+            slow_callbacks: shared.slow_callbacks.load(Relaxed),
+            unhandled_failures: shared.unhandled_failures.load(Relaxed),
+        }
+    }
+
+    /// The callbacks that were slow, most often slow first; see
+    /// [`set_slow_callback_limit`](crate::Reactor::set_slow_callback_limit).
+    pub fn slow_callbacks(&self) -> Vec<SlowCallbacks> {
+        self.shared.lines.list()
+    }
+}
+
+impl fmt::Debug for Monitor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Monitor").field(&self.stats()).finish()
+    }
+}
+
+/// Names one observer, to remove it with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ObserverId(u64);
+
+/// The observer was removed before, or belongs to another reactor.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct UnknownObserverError;
+
+impl fmt::Display for UnknownObserverError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("no such observer: it was removed before")
+    }
+}
+
+impl Error for UnknownObserverError {}
