@@ -2,8 +2,10 @@
 
 use std::borrow::Cow;
 use std::fmt;
+use std::panic::Location;
 use std::rc::Rc;
 
+use deferred_reactor::health::{Callback, CallbackKind, Place, watch};
 use http::{Method, StatusCode};
 
 use super::response::allow_value;
@@ -49,6 +51,8 @@ pub struct Klein {
 
 type Handler = Rc<dyn Fn(Request) -> Rendered>;
 
+const ROUTE: CallbackKind = CallbackKind::Other("handler of a route");
+
 /// A route that was just added.
 pub struct Route {
     pattern: Pattern,
@@ -68,6 +72,7 @@ impl Klein {
     ///
     /// If the pattern is malformed; [`try_route`](Self::try_route) is for patterns that are not
     /// written in the program.
+    #[track_caller]
     pub fn route<R: Into<Rendered>>(
         &mut self,
         pattern: &str,
@@ -84,16 +89,19 @@ impl Klein {
     /// # Errors
     ///
     /// What is wrong with the pattern.
+    #[track_caller]
     pub fn try_route<R: Into<Rendered>>(
         &mut self,
         pattern: &str,
         handler: impl Fn(Request) -> R + 'static,
     ) -> Result<&mut Route, PatternError> {
         let pattern = Pattern::parse(pattern)?;
+        let name = Callback::new(ROUTE, Place::Line(Location::caller()));
         self.routes.push(Route {
             pattern,
             methods: None,
-            handler: Rc::new(move |request| handler(request).into()),
+            // Named by its line when it is slow.
+            handler: Rc::new(move |request| watch(|| name, || handler(request).into())),
         });
         Ok(self.routes.last_mut().expect("one was just added"))
     }

@@ -136,6 +136,12 @@ pub trait Resource: 'static {
     fn is_leaf(&self) -> bool {
         false
     }
+
+    /// What it is called when it is slow.
+    #[doc(hidden)]
+    fn type_name(&self) -> &'static str {
+        std::any::type_name::<Self>()
+    }
 }
 
 impl<R: Resource + ?Sized> Resource for Rc<R> {
@@ -189,6 +195,10 @@ impl<R: Resource + ?Sized> Resource for Rc<R> {
 
     fn is_leaf(&self) -> bool {
         (**self).is_leaf()
+    }
+
+    fn type_name(&self) -> &'static str {
+        (**self).type_name()
     }
 }
 

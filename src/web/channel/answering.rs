@@ -3,6 +3,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 
+use deferred_reactor::health::{Callback, CallbackKind, Place, watch};
 use deferred_reactor::net::{ConnectionAborted, ConnectionDone, ConnectionLost, Transport};
 use deferred_reactor::{CancelledError, Deferred, Failure};
 use http::{Method, StatusCode};
@@ -12,6 +13,9 @@ use crate::web::request::Exchange;
 use crate::web::response::allow_value;
 use crate::web::site::Shared;
 use crate::web::{ClientGoneError, Rendered, Request, Resource, pages};
+
+/// A resource is named by its type when it is slow.
+const RESOURCE: CallbackKind = CallbackKind::Other("resource");
 
 /// How often a rendered resource may name another in its place.
 const HOPS: usize = 32;
@@ -55,7 +59,8 @@ impl Channel {
             let Some(resource) = Shared::find(start, &request) else {
                 return pages::not_found().render(request);
             };
-            match resource.render(request) {
+            let name = || Callback::new(RESOURCE, Place::Type(resource.type_name()));
+            match watch(name, || resource.render(request)) {
                 Rendered::NotAllowed => self.not_allowed(&*resource),
                 rendered => rendered,
             }
