@@ -59,11 +59,13 @@ pub use deferred_reactor::{
     ReactorNotRunningError, ReactorStoppedError, ReactorTime, RemoteReactor, RemoteResolver,
     Resolver, SystemEvent, TimeoutError, TriggerId, Unhandled, UnknownTriggerError, Worker,
     WorkerError, blocking_call_from_thread, defer_later, defer_to_thread, deferred, deferred_list,
-    gather_results, maybe_deferred, net, on_unhandled, race, react, run_workers, sleep, testing,
-    threads,
+    gather_results, health, maybe_deferred, net, on_unhandled, race, react, run_workers, sleep,
+    testing, threads,
 };
 
-pub use exposition::{MetricsResource, MetricsServer, start_http_server};
+pub use exposition::{
+    MetricsResource, MetricsServer, ReactorMetrics, instrument_reactor, start_http_server,
+};
 #[doc(inline)]
 pub use instrument::{count_exceptions, count_exceptions_of, time, track_inprogress};
 

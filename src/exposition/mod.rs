@@ -11,12 +11,15 @@
 //! - In a program with a reactor that serves nothing else, [`start_http_server`].
 //! - In any other program, [`MetricsServer::spawn`]: one line, and one thread that answers also
 //!   while the rest of the program is busy.
+//! - [`instrument_reactor`], in any of them, adds how the reactor is doing to the metrics.
 
 mod gzip;
+mod reactor;
 mod resource;
 mod server;
 pub mod text;
 
+pub use reactor::{ReactorMetrics, ReactorMetricsError, instrument_reactor};
 pub use resource::MetricsResource;
 pub use server::{
     MetricsHttpServer, MetricsServer, start_http_server, start_http_server_with_registry,
