@@ -62,7 +62,7 @@ pub(crate) struct Connection {
     /// `None` once lost, and while it is being called.
     protocol: Cell<Option<Box<dyn Protocol>>>,
     /// `None` while there is nothing to send and no producer.
-    output: RefCell<Option<Box<Output>>>,
+    output: Cell<Option<Box<Output>>>,
     peer: Address,
     flags: Flags,
 }
@@ -112,7 +112,7 @@ impl Connection {
             slot,
             stream: RefCell::new(Some(stream)),
             protocol: Cell::new(Some(protocol)),
-            output: RefCell::new(None),
+            output: Cell::new(None),
             peer,
             flags: Flags::default(),
         })
@@ -307,16 +307,16 @@ impl Connection {
             feeds = output.is_kept() && !output.is_empty();
             match self.send(&mut output) {
                 Ok(true) if output.is_kept() => {
-                    self.output.replace(Some(output));
+                    self.output.set(Some(output));
                 }
                 Ok(true) => core.spares().put(output),
                 Ok(false) => {
-                    self.output.replace(Some(output));
+                    self.output.set(Some(output));
                     self.flags.has_backlog.set(true);
                     return false;
                 }
                 Err(error) => {
-                    self.output.replace(Some(output));
+                    self.output.set(Some(output));
                     self.lose(core, ConnectionLost { cause: Some(error) }.into());
                     return false;
                 }
@@ -387,13 +387,18 @@ impl Connection {
         core.put_read_buffer(buffer);
     }
 
+    /// Looks at the queue, if there is one. What looks does nothing else.
+    fn with_queue<R>(&self, look: impl FnOnce(&mut Output) -> R) -> Option<R> {
+        let mut output = self.output.take()?;
+        let seen = look(&mut output);
+        self.output.set(Some(output));
+        Some(seen)
+    }
+
     /// Whether somebody makes more to send, so that this side must not be closed.
     #[cold]
     fn is_held_open(&self) -> bool {
-        let producer = match &*self.output.borrow() {
-            Some(output) => output.producer(),
-            None => None,
-        };
+        let producer = self.with_queue(|output| output.producer()).flatten();
         // One that panics when it is asked will be of no more use.
         producer.is_some_and(|producer| {
             guard("the producer of a connection", || producer.holds_open()) == Some(true)
@@ -402,12 +407,15 @@ impl Connection {
 
     /// Everything is sent: asks the producer for more. `true` if it has written something.
     fn feed(self: &Rc<Self>, core: &Core) -> bool {
-        let producer = match &mut *self.output.borrow_mut() {
+        let producer = self.with_queue(|output| {
             // The protocol may have written something meanwhile.
-            Some(output) if output.is_empty() => output.resume(),
-            _ => None,
-        };
-        let Some(producer) = producer else {
+            if output.is_empty() {
+                output.resume()
+            } else {
+                None
+            }
+        });
+        let Some(producer) = producer.flatten() else {
             return false;
         };
         self.call_producer(core, || producer.resume());
@@ -418,10 +426,7 @@ impl Connection {
     #[cold]
     fn backlog_grows(self: &Rc<Self>) {
         self.flags.has_backlog.set(true);
-        let producer = match &mut *self.output.borrow_mut() {
-            Some(output) => output.pause(),
-            None => None,
-        };
+        let producer = self.with_queue(Output::pause).flatten();
         if let (Some(producer), Some(core)) = (producer, self.core.upgrade()) {
             self.call_producer(&core, || producer.pause_producing());
         }
@@ -437,8 +442,7 @@ impl Connection {
     }
 
     fn has_output(&self) -> bool {
-        let output = self.output.borrow();
-        output.as_ref().is_some_and(|output| !output.is_empty())
+        self.with_queue(|output| !output.is_empty()) == Some(true)
     }
 
     /// `true` once everything is sent; `false` when the system, or this turn, takes no more.
@@ -476,10 +480,7 @@ impl Connection {
 
     /// Whether there is something to send, or to be given back.
     fn has_to_flush(&self) -> bool {
-        let output = self.output.borrow();
-        output
-            .as_ref()
-            .is_some_and(|output| !output.is_kept() || !output.is_empty())
+        self.with_queue(|output| !output.is_kept() || !output.is_empty()) == Some(true)
     }
 
     fn want_attention(self: &Rc<Self>, core: &Core) {
@@ -540,9 +541,7 @@ impl Descriptor for Connection {
 
     fn shut_down(self: Rc<Self>, core: &Rc<Core>) {
         // What can be sent at once is sent: a last response is not lost to a stop.
-        if let Some(output) = self.output.borrow_mut().as_mut() {
-            let _ = self.send(output);
-        }
+        self.with_queue(|output| self.send(output));
         self.discard_input(core);
         self.lose(core, ConnectionLost { cause: None }.into());
     }
@@ -595,7 +594,7 @@ impl Transport {
     /// Bytes that are queued and not yet taken by the system.
     pub fn buffered(&self) -> usize {
         self.connection().map_or(0, |connection| {
-            connection.output.borrow().as_ref().map_or(0, |o| o.len())
+            connection.with_queue(|output| output.len()).unwrap_or(0)
         })
     }
 
@@ -673,10 +672,7 @@ impl Transport {
     /// once everything is sent.
     pub fn unregister_producer(&self) {
         if let Some((connection, core)) = self.connected() {
-            let producer = match &mut *connection.output.borrow_mut() {
-                Some(output) => output.unregister(),
-                None => None,
-            };
+            let producer = connection.with_queue(Output::unregister).flatten();
             connection.want_attention(&core);
             drop(producer); // whatever it holds goes with nothing borrowed
         }
@@ -744,14 +740,13 @@ impl Transport {
         if flags.write_is_closed.get() {
             return None;
         }
-        let mut output = connection.output.borrow_mut();
-        let queue = match &mut *output {
+        let mut queue = match connection.output.take() {
             Some(queue) => queue,
-            none => none.insert(connection.core.upgrade()?.spares().take()),
+            None => connection.core.upgrade()?.spares().take(),
         };
-        let written = write(queue);
+        let written = write(&mut queue);
         let has_backlog = queue.has_backlog();
-        drop(output);
+        connection.output.set(Some(queue));
         if !flags.is_queued.get() {
             connection.want_attention(&*connection.core.upgrade()?);
         }
