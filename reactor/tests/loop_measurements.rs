@@ -19,7 +19,8 @@ use deferred_reactor::health::{
 use deferred_reactor::net::{Protocol, Transport, for_protocol};
 use deferred_reactor::testing::MemoryReactor;
 use deferred_reactor::{
-    Clock, Deferred, Failure, LoopingCall, NoLostFailures, Reactor, defer_later, sleep,
+    Clock, Deferred, Failure, LoopingCall, NoLostFailures, Phase, Reactor, SystemEvent,
+    defer_later, sleep,
 };
 
 use peers::{Script, Scripts, address_of, connect, listen, read_exactly, run, run_with_peer};
@@ -789,4 +790,31 @@ fn a_reactor_in_memory_is_measured_by_its_own_clock() {
     assert_eq!(pending.iter().map(|line| line.oldest).max(), Some(ms(500)));
     assert_eq!(measure(), (turns, slow, stats, pending));
     lost.flush();
+}
+
+/// B-06: what runs between two turns, as shutdown triggers do, is not blamed on what comes next.
+#[test]
+fn a_callback_is_not_named_for_what_ran_before_it() {
+    let reactor = Reactor::new().unwrap();
+    let told = Told::by(&reactor);
+    reactor.set_slow_callback_limit(ms(100));
+    let clock = reactor.clone();
+    let lines = Rc::new(Cell::new(0..0));
+    let innocent = lines.clone();
+    let (waits, resolver) = Deferred::pending();
+    reactor.add_system_event_trigger(Phase::Before, SystemEvent::Shutdown, move || {
+        let begin = here();
+        clock.call_later(Duration::ZERO, move || resolver.callback(()).unwrap());
+        innocent.set(begin..here());
+        hold(ms(120));
+        waits
+    });
+    reactor
+        .remote()
+        .call_from_thread(|r| r.stop().unwrap())
+        .unwrap();
+    run(&reactor);
+    for line in lines.take() {
+        assert_eq!(told.times(line), 0);
+    }
 }
