@@ -21,7 +21,7 @@
 //!
 //! | what              | until asked for | costs                                                  |
 //! |-------------------|-----------------|--------------------------------------------------------|
-//! | the numbers       | on              | 30 ns a turn, 1 ns an event                            |
+//! | the numbers       | on              | 35 ns a turn, 1 ns an event                            |
 //! | an observer       | off             | 20 ns a turn, 25 ns for each delayed call of a turn but the first, and what it does itself |
 //! | slow callbacks    | off             | 30 ns a callback of the loop, 60 ns one of a Deferred, 50 ns a turn |
 //! | pending Deferreds | off             | 60 ns for each one that is made and fired              |
