@@ -208,3 +208,20 @@ fn a_pauser_holds_back_callbacks_added_after_the_firing() {
     assert_eq!(calls.take(), ["held back(2)"]);
     assert_eq!(deferred.result().unwrap(), 2);
 }
+
+/// D-26: whether the callback ran at once or later makes no difference.
+#[test]
+fn a_pause_that_is_forgotten_in_a_returned_deferred_ends() {
+    let paused = || {
+        let mut deferred = Deferred::succeed(1);
+        deferred.pause();
+        deferred
+    };
+    let at_once = Deferred::succeed(()).add_callback(move |()| paused());
+    assert_eq!(at_once.result().unwrap(), 1);
+
+    let (deferred, resolver) = Deferred::pending();
+    let later = deferred.add_callback(move |()| paused());
+    resolver.callback(()).unwrap();
+    assert_eq!(later.result().unwrap(), 1);
+}

@@ -1,5 +1,6 @@
-//! Random chains end as a plain recursive function says they should, in whatever order their
-//! Deferreds fire, are unpaused and get their callbacks.
+//! Random chains, of callbacks and of async blocks within one another, end as a plain recursive
+//! function says they should, in whatever order their Deferreds fire, are unpaused and get their
+//! callbacks.
 
 mod support;
 
@@ -7,7 +8,8 @@ use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
-use deferred_reactor::{AbandonedError, Deferred, Failure, NoLostFailures};
+use deferred_reactor::deferred::spawn;
+use deferred_reactor::{AbandonedError, Deferred, Failure, NoLostFailures, maybe_deferred};
 use proptest::prelude::*;
 
 /// A chain: how it begins, and what is added to it.
@@ -15,8 +17,19 @@ use proptest::prelude::*;
 struct Plan {
     id: u32,
     source: Source,
-    is_paused: bool,
+    pause: Pause,
+    /// Its steps are taken by an async block. Not of the outermost.
+    is_block: bool,
     steps: Vec<Step>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Pause {
+    None,
+    /// By somebody who will end it.
+    Pauser,
+    /// By whoever has the handle, who forgets it, and hands it on. Of the outermost, the first.
+    Forgotten,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -146,19 +159,64 @@ impl World {
             let canceller = deferred.canceller();
             self.later(move || canceller.cancel());
         }
-        if plan.is_paused {
-            let pauser = deferred.pauser();
-            pauser.pause();
-            self.later(move || pauser.unpause());
+        match plan.pause {
+            Pause::None => {}
+            Pause::Pauser => {
+                let pauser = deferred.pauser();
+                pauser.pause();
+                self.later(move || pauser.unpause());
+            }
+            Pause::Forgotten => deferred.pause(),
         }
         deferred
     }
 
     fn build(&self, plan: &Plan) -> Deferred<u32> {
         let chain = self.begin(plan);
+        if plan.is_block {
+            return self.build_block(chain, plan);
+        }
         plan.steps
             .iter()
             .fold(chain, |chain, step| self.add(chain, plan.id, step))
+    }
+
+    /// The same, in straight-line code.
+    fn build_block(&self, chain: Deferred<u32>, plan: &Plan) -> Deferred<u32> {
+        type Taken = Box<dyn FnOnce(Result<u32, Failure>) -> Deferred<u32>>;
+        let prepare = |act: &Act| -> Option<Taken> { Some(Box::new(self.prepare(plan.id, act))) };
+        let steps: Vec<_> = (plan.steps.iter())
+            .map(|step| match step {
+                Step::Callback(act) => (prepare(act), None),
+                Step::Errback(act) => (None, prepare(act)),
+                Step::Pair(callback, errback) => (prepare(callback), prepare(errback)),
+                Step::Both(_) => (None, None),
+            })
+            .zip(plan.steps.iter().map(|step| match step {
+                Step::Both(act) => prepare(act),
+                _ => None,
+            }))
+            .collect();
+        let block = spawn(async move {
+            let mut ended = chain.await;
+            for ((callback, errback), both) in steps {
+                let act = match ended {
+                    _ if both.is_some() => both,
+                    Ok(_) => callback,
+                    Err(_) => errback,
+                };
+                ended = match act {
+                    Some(act) => maybe_deferred(|| act(ended)).await,
+                    None => ended,
+                };
+            }
+            ended
+        });
+        if self.cancels {
+            let canceller = block.canceller();
+            self.later(move || canceller.cancel());
+        }
+        block
     }
 
     fn add(&self, chain: Deferred<u32>, id: u32, step: &Step) -> Deferred<u32> {
@@ -225,13 +283,18 @@ fn plans() -> impl Strategy<Value = Plan> {
             (act.clone(), act).prop_map(|(callback, errback)| Step::Pair(callback, errback)),
         ];
         let steps = prop::collection::vec(step, 0..5);
-        (source.clone(), prop::bool::weighted(0.2), steps).prop_map(|(source, is_paused, steps)| {
-            Plan {
-                id: 0,
-                source,
-                is_paused,
-                steps,
-            }
+        let pause = prop_oneof![
+            8 => Just(Pause::None),
+            2 => Just(Pause::Pauser),
+            1 => Just(Pause::Forgotten),
+        ];
+        let plan = (source.clone(), pause, prop::bool::weighted(0.4), steps);
+        plan.prop_map(|(source, pause, is_block, steps)| Plan {
+            id: 0,
+            source,
+            pause,
+            is_block,
+            steps,
         })
     };
     let simple = prop_oneof![
@@ -250,6 +313,9 @@ fn plans() -> impl Strategy<Value = Plan> {
         }
     });
     plan(act.boxed()).prop_map(|mut plan| {
+        if plan.pause == Pause::Forgotten {
+            plan.pause = Pause::Pauser; // its handle is held to the end
+        }
         number(&mut plan, &mut 0);
         plan
     })

@@ -740,6 +740,16 @@ fn end_forgotten_pauses(root: &Rc<dyn ChainRoot>) {
     }
 }
 
+/// A callback returned the handle, so whoever had it cannot end a pause any more.
+#[inline]
+pub(crate) fn end_pauses_of_handle(root: &Rc<dyn ChainRoot>) {
+    let chain = root.chain();
+    if chain.paused.get() > 0 && !chain.has_pausers() {
+        chain.paused.set(1);
+        unpause(root);
+    }
+}
+
 pub(crate) fn is_same(one: &Rc<dyn ChainRoot>, other: &Rc<dyn ChainRoot>) -> bool {
     std::ptr::addr_eq(Rc::as_ptr(one), Rc::as_ptr(other))
 }

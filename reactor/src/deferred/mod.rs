@@ -503,7 +503,11 @@ fn run_now<T, U: 'static>(
             state: Some(State::Fired { result, made }),
             touched: line,
         },
-        Step::Wait { node, root } => Deferred::waiting(node, root, line),
+        Step::Wait { node, root } => {
+            // As where a chain adopts it: the handle that could have ended its pauses is gone.
+            chain::end_pauses_of_handle(&root);
+            Deferred::waiting(node, root, line)
+        }
     }
 }
 
