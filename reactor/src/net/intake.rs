@@ -34,8 +34,8 @@ const QUIET: Duration = Duration::from_secs(10);
 pub(super) struct Intake {
     /// `None` where even this could not be had.
     spare: Cell<Option<Socket>>,
-    /// `None` for a port in memory, which has room for everybody.
-    domain: Option<Domain>,
+    /// `None` for a port in memory, which has room for everybody, and for one that is closed.
+    domain: Cell<Option<Domain>>,
     is_resting: Cell<bool>,
     /// A rest has ended, and those who wait have waited through it.
     has_rested: Cell<bool>,
@@ -60,7 +60,7 @@ impl Intake {
         let domain = domain.map_or(Domain::UNIX, Domain::for_address);
         let intake = Self {
             spare: Cell::new(None),
-            domain: (!is_in_memory).then_some(domain),
+            domain: Cell::new((!is_in_memory).then_some(domain)),
             is_resting: Cell::new(false),
             has_rested: Cell::new(false),
             last_told: Cell::new(None),
@@ -127,6 +127,9 @@ impl Intake {
 
     /// The port has been closed.
     pub(super) fn close(&self) {
+        // It may have been closed by a protocol that was just accepted, and then we are called
+        // once more.
+        self.domain.set(None);
         drop(self.spare.take());
     }
 
@@ -155,7 +158,7 @@ impl Intake {
     }
 
     fn keep_spare(&self) {
-        let Some(domain) = self.domain else {
+        let Some(domain) = self.domain.get() else {
             return;
         };
         let spare = self.spare.take();
@@ -209,5 +212,22 @@ impl PortStats {
     /// All connections that were refused, for whatever reason.
     pub fn total_refused(&self) -> u64 {
         self.refused.values().sum()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// B-11.
+    #[test]
+    fn a_port_that_is_closed_while_it_accepts_keeps_no_descriptor() {
+        let address = Address::Tcp(([127, 0, 0, 1], 80).into());
+        let intake = Intake::new(&address, false);
+        intake.begin_rest();
+        intake.end_rest();
+        intake.close(); // by the protocol of one that was accepted after the rest
+        intake.is_done();
+        assert!(intake.spare.take().is_none());
     }
 }
