@@ -733,12 +733,13 @@ impl Reactor {
     fn begin_shutdown(&self) {
         let core = &self.0;
         core.state.set(LifeState::ShuttingDown);
-        let waiting = Rc::downgrade(core);
+        let (waiting, run) = (Rc::downgrade(core), core.runs.get());
         let begun = core.triggers.begin(SystemEvent::Shutdown);
         drop(begun.add_callback(move |()| {
             // The last of them may be fired from anywhere, also from inside a protocol, which
             // cannot be told there that it is disconnected. So the loop does the rest.
             if let Some(core) = waiting.upgrade()
+                && core.runs.get() == run
                 && core.state.get() == LifeState::ShuttingDown
             {
                 core.state.set(LifeState::Closing);
@@ -811,9 +812,9 @@ impl Reactor {
         core.meter.wakes(core.time.begin_turn(), &core.time);
         let outcome = match polled {
             Ok(()) => {
-                for event in &events {
-                    self.dispatch(event);
-                }
+                guard_each("a socket's event", events.iter(), |event| {
+                    self.dispatch(event)
+                });
                 Ok(())
             }
             Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(()),
@@ -1119,9 +1120,9 @@ impl Core {
             return false;
         }
         let mut asking = self.attention.take();
-        for descriptor in asking.drain(..) {
+        guard_each("what a socket wanted", asking.drain(..), |descriptor| {
             self.watched(descriptor, |descriptor| descriptor.attend(self));
-        }
+        });
         // Keeps the capacity, unless somebody has asked meanwhile.
         let mut attention = self.attention.borrow_mut();
         if attention.is_empty() {
@@ -1159,11 +1160,15 @@ impl Core {
                 .iter()
                 .filter_map(|(_, slot)| slot.descriptor.clone())
                 .collect();
-            for descriptor in open {
+            guard_each("the end of a socket", open.into_iter(), |descriptor| {
                 descriptor.shut_down(self);
-            }
-            drop(self.attention.take());
-            guard("dropping the delayed calls", || self.time.clear());
+            });
+            guard_each(
+                "the end of a socket",
+                self.attention.take().into_iter(),
+                drop,
+            );
+            self.time.clear();
         }
         self.clients.give_up(self);
     }
@@ -1238,6 +1243,18 @@ pub(crate) fn guard<R>(what: &str, call: impl FnOnce() -> R) -> Option<R> {
             None
         }
     }
+}
+
+/// Does the same for each of several. After a panic, which comes from something that was dropped
+/// where nobody looks closer, it goes on with the next.
+#[inline]
+pub(crate) fn guard_each<T>(
+    what: &str,
+    mut items: impl Iterator<Item = T>,
+    mut call: impl FnMut(T),
+) {
+    // One guard for all, as long as nothing panics.
+    while guard(what, || items.by_ref().for_each(&mut call)).is_none() {}
 }
 
 /// `stop` was called on a reactor that does not run, or stops already.

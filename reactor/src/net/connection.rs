@@ -206,10 +206,10 @@ impl Connection {
             core.spares().put(output);
             if let Some(producer) = producer {
                 guard("the producer of a connection", || producer.stop());
+                guard("dropping the producer of a connection", || drop(producer));
             }
         }
-        let why = &reason;
-        let told = catch_unwind(AssertUnwindSafe(move || protocol.connection_lost(why)));
+        let told = catch_unwind(AssertUnwindSafe(|| protocol.connection_lost(&reason)));
         if let Err(payload) = told {
             log::error!(
                 target: "reactor",
@@ -218,6 +218,8 @@ impl Connection {
                 Failure::from_panic(payload)
             );
         }
+        // Not while it panics: two panics at once are the end of the process.
+        guard("dropping the protocol of a connection", || drop(protocol));
         if self.flags.has_connector.get() {
             core.clients().lost(core, self.slot, reason);
         }

@@ -30,7 +30,7 @@ use super::{
     Protocol, TcpClientEndpoint, Transport, UserError,
 };
 use crate::deferred::{Canceller, Deferred, Failure, Resolver, TimeoutError};
-use crate::reactor::{Core, Descriptor, Reactor, Readiness, SlotId, guard};
+use crate::reactor::{Core, Descriptor, Reactor, Readiness, SlotId, guard, guard_each};
 use crate::time::{DelayedCall, TimeSource};
 
 #[cfg(unix)]
@@ -398,7 +398,7 @@ pub(crate) struct Clients {
 impl Clients {
     /// Tells all that are connecting that the reactor stops.
     pub(crate) fn shut_down(&self, core: &Rc<Core>) {
-        for link in self.all() {
+        guard_each("the end of connecting", self.all().into_iter(), |link| {
             let address = link.address.clone();
             link.fail(core, |attempts| {
                 ConnectError {
@@ -409,7 +409,7 @@ impl Clients {
                 .into()
             });
             link.tell_failure(core);
-        }
+        });
     }
 
     /// Lets go of those that go on connecting whatever they are told.

@@ -195,9 +195,9 @@ impl Datagrams {
         let protocol = slot.take();
         drop(slot);
         if let Some(mut protocol) = protocol {
-            guard("stop_protocol", move || {
-                protocol.stop_protocol();
-            });
+            guard("stop_protocol", || protocol.stop_protocol());
+            // Not while it panics: two panics at once are the end of the process.
+            guard("dropping the protocol of a port", || drop(protocol));
         }
         for resolver in self.ending.take() {
             let _ = resolver.callback(());

@@ -11,7 +11,7 @@ use std::rc::{Rc, Weak};
 use super::random::Random;
 use super::wire::{MemoryStream, Wire};
 use crate::net::{Address, Connection};
-use crate::reactor::{Core, Readiness, SlotId};
+use crate::reactor::{Core, Readiness, SlotId, guard_each};
 
 /// The first of the ports that are given to those who ask for any.
 const FIRST_PORT: u16 = 49152;
@@ -89,10 +89,10 @@ impl Network {
         if let Some(random) = &self.random {
             random.shuffle(&mut busy);
         }
-        for item in busy {
+        guard_each("what happens in memory", busy.into_iter(), |item| {
             if self.random.as_ref().is_some_and(|random| random.one_in(4)) {
                 self.busy.borrow_mut().push(item); // another time
-                continue;
+                return;
             }
             match item {
                 Busy::Wire(wire) => wire.deliver(core, self),
@@ -105,7 +105,7 @@ impl Network {
                     }
                 }
             }
-        }
+        });
     }
 
     /// Moves the clock to the next delayed call if there is nothing to do before that.

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use super::present;
 use super::timers::{TimerId, Timers};
+use crate::reactor::guard_each;
 
 /// Tells the time, and keeps the calls that wait for theirs.
 ///
@@ -243,10 +244,7 @@ impl TimeSource {
     /// Drops all calls that are waiting.
     pub(crate) fn clear(&self) {
         let calls = self.0.timers.borrow_mut().take_all();
-        for Waiting { timed, .. } in calls {
-            timed.status.set(Status::Cancelled);
-            timed.call.discard();
-        }
+        discard_all(calls);
     }
 }
 
@@ -277,11 +275,20 @@ impl Inner {
 impl Drop for Inner {
     /// A handle may outlive the source; what its call had captured must not.
     fn drop(&mut self) {
-        for Waiting { timed, .. } in self.timers.get_mut().take_all() {
+        discard_all(self.timers.get_mut().take_all());
+    }
+}
+
+/// A panic in the drop of one must not keep the others.
+fn discard_all(calls: Vec<Waiting>) {
+    guard_each(
+        "dropping a delayed call",
+        calls.into_iter(),
+        |Waiting { timed, .. }| {
             timed.status.set(Status::Cancelled);
             timed.call.discard();
-        }
-    }
+        },
+    );
 }
 
 impl fmt::Debug for TimeSource {
