@@ -725,3 +725,28 @@ fn turns_that_never_end_are_a_panic() {
     assert!(message.contains("turns and no end"), "{message}");
     assert!(memory.turn(), "it can be looked at");
 }
+
+/// B-15.
+#[test]
+fn nothing_that_is_sent_to_a_closed_connection_does_not_reset_it() {
+    let memory = MemoryReactor::new();
+    let peer = memory.connect(Quits);
+    memory.pump();
+    assert!(peer.is_closed());
+    peer.send("");
+    assert!(!peer.is_reset());
+    peer.send("x");
+    assert!(peer.is_reset());
+}
+
+struct Quits;
+
+impl deferred_reactor::net::Protocol for Quits {
+    fn connection_made(&mut self, transport: &Transport) -> Result<(), Failure> {
+        transport.lose_connection();
+        Ok(())
+    }
+    fn data_received(&mut self, _: &Transport, _: &[u8]) -> Result<(), Failure> {
+        Ok(())
+    }
+}

@@ -146,6 +146,9 @@ impl Wire {
         if end.reset_has_arrived.get() || other.has_ended() || !end.is_open.get() {
             return Err(io::ErrorKind::BrokenPipe.into());
         }
+        if data.is_empty() {
+            return Ok(0);
+        }
         if !other.is_open.get() {
             // As a system does, which learns this from the answer to what it has sent.
             end.take_reset();
@@ -163,7 +166,7 @@ impl Wire {
                     false => random.part_of(count),
                 };
             }
-            if count == 0 && !data.is_empty() {
+            if count == 0 {
                 end.waits_to_write.set(true);
                 self.list();
                 return Err(io::ErrorKind::WouldBlock.into());
