@@ -12,18 +12,27 @@ use prometheus::core::{Atomic, GenericCounter, GenericGauge};
 use prometheus::{Gauge, Histogram};
 
 /// Takes durations: a histogram, usually.
+#[diagnostic::on_unimplemented(
+    note = "a metric in a `LazyLock` is lent to a measurement as `&*METRIC`"
+)]
 pub trait Observe {
     /// Takes one duration.
     fn observe_seconds(&self, seconds: f64);
 }
 
 /// Counts up: a counter.
+#[diagnostic::on_unimplemented(
+    note = "a metric in a `LazyLock` is lent to a measurement as `&*METRIC`"
+)]
 pub trait Increment {
     /// Counts one more.
     fn increment(&self);
 }
 
 /// Goes up and down: a gauge.
+#[diagnostic::on_unimplemented(
+    note = "a metric in a `LazyLock` is lent to a measurement as `&*METRIC`"
+)]
 pub trait UpDown {
     /// One more.
     fn inc(&self);

@@ -11,6 +11,20 @@ use super::{Deferred, Failure, Step, block};
 /// `Box::pin(async { ... })` does as well, and is [spawned](super::spawn). There are just these,
 /// each a type of its own, which lets `Ok(x)` stand in a closure without saying what the error type
 /// is. (A future of any type cannot be among them: nobody can promise that `Result` is none.)
+///
+/// | in Twisted, a callback      | here                                                       |
+/// |-----------------------------|------------------------------------------------------------|
+/// | returns a value             | `Ok(value)`; or `map` in place of `add_callback`           |
+/// | returns nothing             | `Ok(())`                                                   |
+/// | raises                      | `Err(failure)`, or `?` on any error                        |
+/// | returns a Deferred          | the Deferred                                               |
+/// | is `async`                  | `spawn(async { ... })`, or `Box::pin(async { ... })`       |
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not what a callback may return",
+    note = "a callback returns `Result<U, Failure>` or `Deferred<U>`: a value goes into `Ok(...)`, \
+            nothing is `Ok(())`, another error becomes a `Failure` with `?`, and an async block a \
+            Deferred with `spawn(...)`"
+)]
 pub trait Outcome {
     /// What the chain goes on with.
     type Value: 'static;
