@@ -7,6 +7,7 @@
 //!   happens on a connection ([`net`]), and when another thread asks ([`threads`]).
 //! - A [`Clock`] stands in for the reactor in tests, and moves only when told to. A
 //!   [`MemoryReactor`](testing::MemoryReactor) also has connections, without sockets ([`testing`]).
+//! - What the loop is busy with, and what holds it up, is told by [`health`].
 //!
 //! ```
 //! use std::time::Duration;
@@ -29,8 +30,89 @@
 //! ```
 //!
 //! Everything stays on the thread of its reactor, which the compiler sees to; only a
-//! [`RemoteReactor`], and a [`RemoteResolver`] that stands on it, may be sent elsewhere. Nothing a callback does can stop the loop: its errors go
-//! down the chain, and its panics become failures like any other.
+//! [`RemoteReactor`], and a [`RemoteResolver`] that stands on it, may be sent elsewhere.
+//!
+//! # What runs when
+//!
+//! One thing at a time, on one thread: while your code runs, nothing else does, and what it shares
+//! needs no lock but an `Rc<Cell<_>>`. So it must not block; what blocks goes to
+//! [`defer_to_thread`]. There are two ways in which code comes to run.
+//!
+//! **A Deferred calls its callbacks at once**, inside the call that fires it. No loop takes part in
+//! that: a Deferred works without a reactor. An `async` block that awaits it goes on there as well.
+//!
+//! **The loop calls everything else**, in turns. A *turn* is what it does between waking up and
+//! going back to sleep, in this order:
+//!
+//! | in a turn                       | calls                                                       |
+//! |---------------------------------|-------------------------------------------------------------|
+//! | what has happened on sockets    | protocols: a connection was made, bytes have come           |
+//! | delayed calls that are due      | [`call_later`](Reactor::call_later), [`sleep`], [`LoopingCall`] |
+//! | calls from other threads        | [`call_from_thread`](RemoteReactor::call_from_thread), results of [`defer_to_thread`], wakers |
+//! | what connections were asked for | nothing but what comes of it: sends what was written, closes what was to be closed, goes on with what was cut short |
+//!
+//! Each takes only what was there when it began. A call that is scheduled with no delay is made in
+//! the next turn, and a peer that sends without end is read so much a turn: nobody who makes work
+//! keeps the others from theirs. With nothing left to do, the loop sleeps until the next deadline or
+//! event.
+//!
+//! What is called is called with nothing borrowed, so it may call anything of this package, also to
+//! cancel, close or drop what it is called by. The exception is to run the loop inside of itself,
+//! which is refused with [`ReactorAlreadyRunningError`].
+//!
+//! # What becomes of a failure
+//!
+//! Nothing that is called can stop the loop. An error, or a panic that was caught and is a
+//! [`PanicError`] from then on, ends up
+//!
+//! | of                                         | with                                              |
+//! |--------------------------------------------|---------------------------------------------------|
+//! | a callback, an `async` block, a job        | the next errback of its Deferred                  |
+//! | the same, where no errback is left         | the log, when the Deferred is dropped: [`on_unhandled`] |
+//! | a method of a [`Protocol`](net::Protocol)  | the log, and the end of that connection           |
+//! | the function of a [`LoopingCall`]          | the Deferred that `start` gave; the loop of calls ends |
+//! | a delayed call, a call from a thread, a trigger, a factory | the log                           |
+//!
+//! Records go through the [`log`] crate: a program without a logger sees none of them. (What Rust's
+//! own panic hook prints, it prints all the same.)
+//!
+//! # What the end of a run drops
+//!
+//! When a run is over, delayed calls that still wait are dropped, and connections are closed. A
+//! Deferred that waited for one of these fails with [`AbandonedError`]. That is a failure like any
+//! other: it reaches the errbacks, and where callbacks were added but no errback, it is logged as
+//! unhandled. (A Deferred that was dropped without any callback has nobody to tell, and is silent.)
+//! What waits without end, such as an `async` loop around [`sleep`], is best cancelled by a
+//! [trigger](Reactor::add_system_event_trigger) before the shutdown:
+//!
+//! ```
+//! use std::time::Duration;
+//! use deferred_reactor::{AbandonedError, CancelledError, Failure, Phase, Reactor, SystemEvent, sleep};
+//!
+//! let reactor = Reactor::new()?;
+//! let clock = reactor.clone();
+//! let cleaning = reactor.spawn(async move {
+//!     loop {
+//!         sleep(&clock, Duration::from_secs(3600)).await?;
+//!         // ... the work
+//!     }
+//! });
+//! let canceller = cleaning.canceller();
+//! let ended = cleaning.add_errback(|failure: Failure| failure.trap::<CancelledError>().map(|_| ()));
+//! reactor.add_system_event_trigger(Phase::Before, SystemEvent::Shutdown, move || {
+//!     canceller.cancel();
+//!     Ok(())
+//! });
+//!
+//! reactor.run_for(Duration::from_millis(5))?;
+//! assert!(ended.result().is_ok());
+//!
+//! // Without any of that:
+//! let nap = sleep(&reactor, Duration::from_secs(3600));
+//! reactor.run_for(Duration::from_millis(5))?;
+//! assert!(nap.result().unwrap_err().is::<AbandonedError>());
+//! # Ok::<(), Failure>(())
+//! ```
 
 #![forbid(unsafe_code)]
 // Not in the tests, examples and benches: what a peer or the system controls is an Err.

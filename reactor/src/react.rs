@@ -27,7 +27,8 @@ use crate::triggers::{Phase, SystemEvent};
 ///   it was written to standard error instead.
 ///
 /// If the reactor is stopped by something else, such as SIGINT, and the Deferred does not fire on
-/// the way, the exit code is 0.
+/// the way, the exit code is 0. A program with an `async` main function is
+/// `react(|reactor| reactor.spawn(main_task(reactor.clone())))`.
 ///
 /// ```
 /// use std::process::ExitCode;

@@ -287,7 +287,13 @@ impl Reactor {
     ///
     /// When it returns, the shutdown triggers have run, every connection and port is closed, worker
     /// threads have ended, and delayed calls that were still waiting have been dropped. It may then
-    /// be run again, as a fresh one would.
+    /// be run again, as a fresh one would. What that means for a Deferred that still waited is told
+    /// [on the front page](crate#what-the-end-of-a-run-drops).
+    ///
+    /// It returns no sooner than that: jobs that threads were given are done first, all of them, and
+    /// the Deferreds of triggers *before* the shutdown are waited for. A second signal does not cut
+    /// this short. Of what connections have left to send, as much is sent as the system takes at
+    /// once.
     ///
     /// Signal handlers are installed here and not before; [`run_without_signals`] installs none.
     /// A reactor [in memory](Self::is_in_memory) does not wait: it moves its clock to the next
@@ -401,6 +407,19 @@ impl Reactor {
 
     /// Calls `function` when the reactor runs: at once if it does, else after startup, in the order
     /// of the calls.
+    ///
+    /// ```
+    /// use deferred_reactor::{Failure, Reactor};
+    ///
+    /// let reactor = Reactor::new()?;
+    /// let stop = reactor.clone();
+    /// reactor.call_when_running(move || {
+    ///     println!("up and running");
+    ///     stop.stop().expect("it runs");
+    /// });
+    /// reactor.run()?;
+    /// # Ok::<(), Failure>(())
+    /// ```
     pub fn call_when_running(&self, function: impl FnOnce() + 'static) {
         if self.is_running() {
             guard("a function given to call_when_running", function);
@@ -415,7 +434,24 @@ impl Reactor {
     /// Runs `function` when `event` comes, in `phase`.
     ///
     /// It returns `Ok(())`, an error, which is logged, or a Deferred, which in
-    /// [`Phase::Before`] is waited for.
+    /// [`Phase::Before`] is waited for, while the loop goes on. All triggers of *before* are called
+    /// first, then, when their Deferreds have fired, those of *during*, then those of *after*; within
+    /// a phase in the order in which they were added. Connections and ports are closed between
+    /// *before* and *during* of the shutdown. A trigger runs once and is gone then.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use deferred_reactor::{Failure, Phase, Reactor, SystemEvent, sleep};
+    ///
+    /// let reactor = Reactor::new()?;
+    /// let clock = reactor.clone();
+    /// reactor.add_system_event_trigger(Phase::Before, SystemEvent::Shutdown, move || {
+    ///     println!("finishing what is begun");
+    ///     sleep(&clock, Duration::from_millis(5)) // the loop goes on until then
+    /// });
+    /// reactor.run_for(Duration::from_millis(5))?;
+    /// # Ok::<(), Failure>(())
+    /// ```
     pub fn add_system_event_trigger<R: Outcome<Value = ()>>(
         &self,
         phase: Phase,
@@ -495,7 +531,22 @@ impl Reactor {
         self.0.meter.set_limit(limit.into());
     }
 
-    /// Makes a call once `delay` has passed; see [`ReactorTime::call_later`].
+    /// Makes a call once `delay` has passed; see [`ReactorTime::call_later`]. For a result, see
+    /// [`defer_later`](crate::defer_later).
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use deferred_reactor::{Failure, Reactor};
+    /// let reactor = Reactor::new()?;
+    /// let stop = reactor.clone();
+    /// let call = reactor.call_later(Duration::from_secs(60), move || {
+    ///     stop.stop().expect("it runs");
+    /// });
+    /// call.reset(Duration::from_millis(5))?; // sooner
+    /// reactor.run()?;
+    /// assert!(!call.is_active());
+    /// # Ok::<(), Failure>(())
+    /// ```
     #[track_caller]
     pub fn call_later(&self, delay: Duration, call: impl FnOnce() + 'static) -> DelayedCall {
         self.0.time.call_later(delay, call)
@@ -561,9 +612,13 @@ impl Reactor {
 
     /// Opens a TCP port and makes a protocol for each connection to it.
     ///
-    /// Port 0 takes a free one, which [`Port::address`] tells. Where the address is a name with
-    /// several addresses, the first that can be bound is taken. The port accepts when the reactor
-    /// runs.
+    /// The address is `"127.0.0.1:8000"`, `("::1", 8000)`, a `SocketAddr` and so on. Port 0 takes a
+    /// free one, which [`Port::address`] tells. A name is looked up here and now, which may block;
+    /// where it has several addresses, the first that can be bound is taken. The port accepts when
+    /// the reactor runs, and stays open until it stops; the [`Port`] need not be kept.
+    ///
+    /// [`for_protocol`](crate::net::for_protocol) makes a factory out of a function, and has an
+    /// example.
     ///
     /// # Errors
     ///
@@ -581,9 +636,10 @@ impl Reactor {
 
     /// Opens a UDP port, and hands the datagrams that come to `protocol`.
     ///
-    /// Port 0 takes a free one, which [`UdpPort::address`] tells. Where the address is a name with
-    /// several addresses, the first that can be bound is taken. Datagrams can be sent at once, and
-    /// are received when the reactor runs.
+    /// Port 0 takes a free one, which [`UdpPort::address`] tells. A name is looked up here and now,
+    /// which may block; where it has several addresses, the first that can be bound is taken.
+    /// Datagrams can be sent at once, and are received when the reactor runs.
+    /// [`DatagramProtocol`] has an example.
     ///
     /// # Errors
     ///

@@ -4,18 +4,6 @@
 //! Failure. The `?` operator makes one from the error it meets, so a callback that returns
 //! `Result<T, Failure>` may use any error type, and an errback that wants to know which one it got
 //! asks with [`check`](Failure::check) or [`trap`](Failure::trap).
-//!
-//! ```
-//! use deferred_reactor::Failure;
-//!
-//! fn parse(text: &str) -> Result<i32, Failure> {
-//!     Ok(text.parse::<i32>()?)
-//! }
-//!
-//! let failure = parse("seven").unwrap_err();
-//! assert!(failure.check::<std::num::ParseIntError>().is_some());
-//! assert_eq!(failure.to_string(), "invalid digit found in string");
-//! ```
 
 use std::any::Any;
 use std::error::Error;
@@ -28,6 +16,24 @@ use super::errors::PanicError;
 ///
 /// `Display` shows the error itself. `Debug` shows it together with its sources, as one sentence,
 /// which is what `fn main() -> Result<(), Failure>` prints; `{:#?}` adds the source line.
+///
+/// The `?` operator makes one from the error it meets, so a callback that returns `Result<T, Failure>`
+/// may use any error type; an errback that wants to know which one it got asks with
+/// [`check`](Self::check) or [`trap`](Self::trap). A text is no error: see
+/// [`message`](Self::message). A Failure is none either, so that any error can become one; it converts
+/// into `Box<dyn Error>`.
+///
+/// ```
+/// use deferred_reactor::Failure;
+///
+/// fn parse(text: &str) -> Result<i32, Failure> {
+///     Ok(text.parse::<i32>()?)
+/// }
+///
+/// let failure = parse("seven").unwrap_err();
+/// assert!(failure.check::<std::num::ParseIntError>().is_some());
+/// assert_eq!(failure.to_string(), "invalid digit found in string");
+/// ```
 ///
 /// It stands for Twisted's `twisted.python.failure.Failure`. One pointer wide, so that a
 /// `Result<T, Failure>` costs its happy path next to nothing.

@@ -98,7 +98,8 @@ use chain::{ChainRoot, Line, Link, Root, Source};
 /// thread, send the value through a [`RemoteReactor`](crate::RemoteReactor) and fire it there.
 ///
 /// Dropping a Deferred does not cancel it: the callbacks added so far still run. A failure at the
-/// end of the chain is then reported as [unhandled](on_unhandled).
+/// end of the chain is then reported as [unhandled](on_unhandled); only that its resolver was dropped
+/// is not, where no callback had been added.
 pub struct Deferred<T: 'static> {
     /// `None` only while the handle is being consumed.
     state: Option<State<T>>,
@@ -202,7 +203,8 @@ impl<T> Deferred<T> {
         Self::from_result(Ok(value))
     }
 
-    /// A Deferred that has failed with `error` (Twisted's `fail`).
+    /// A Deferred that has failed with `error` (Twisted's `fail`): any standard error, or a
+    /// [`Failure`]. A text becomes one with [`Failure::message`].
     #[track_caller]
     pub fn fail(error: impl Into<Failure>) -> Self {
         Self::from_result(Err(error.into()))

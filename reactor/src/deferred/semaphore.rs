@@ -95,7 +95,9 @@ impl DeferredSemaphore {
     /// a value, an error or a panic, or when the Deferred that it returned has fired.
     ///
     /// The token is given back before the result is passed on. Cancelled while it waits, the
-    /// function is never called; cancelled later, its Deferred is cancelled.
+    /// function is never called; cancelled later, its Deferred is cancelled. A
+    /// [timeout](Deferred::add_timeout) on what this returns counts the waiting as well; on what the
+    /// function returns, only the work.
     #[track_caller]
     pub fn run<R: Outcome>(&self, function: impl FnOnce() -> R + 'static) -> Deferred<R::Value> {
         let line = Location::caller();

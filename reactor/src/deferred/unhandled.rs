@@ -2,16 +2,7 @@
 //!
 //! When the last handle of a Deferred goes away and its chain ends in a failure, that failure is
 //! reported here, once: counted, and handed to the hook of this thread, which by default writes
-//! one `error` record through [`log`] with the lines that matter:
-//!
-//! ```text
-//! unhandled failure: connection refused (made at src/feed.rs:20:9, failed at src/feed.rs:31:14,
-//! dropped after src/feed.rs:24:10)
-//! ```
-//!
-//! *Made* is where the Deferred came from, *failed* where its error became a Failure, and *dropped
-//! after* the last line that touched the handle: the statement that dropped it, unless it was
-//! moved somewhere else first.
+//! one `error` record through [`log`] with the lines that matter; [`on_unhandled`] shows one.
 
 use std::cell::{Cell, RefCell};
 use std::fmt;
@@ -61,6 +52,18 @@ thread_local! {
 }
 
 /// Hands the unhandled failures of this thread to `hook` instead of the log.
+///
+/// A failure is unhandled when the last handle of its Deferred is gone and no errback has taken it.
+/// Until a hook is set, each is one `error` record with the target `deferred`:
+///
+/// ```text
+/// unhandled failure: connection refused (made at src/feed.rs:20:9, failed at src/feed.rs:31:14,
+/// dropped after src/feed.rs:24:10)
+/// ```
+///
+/// *Made* is where the Deferred came from, *failed* where its error became a [`Failure`], and
+/// *dropped after* the last line that touched the handle. They are [counted](unhandled_failures),
+/// too; [`NoLostFailures`] fails a test that has some.
 ///
 /// ```
 /// use std::{cell::Cell, rc::Rc};

@@ -564,16 +564,56 @@ impl Descriptor for Connection {
 ///
 /// Cheap to clone and to keep; it does not keep the connection open. Once the connection is lost,
 /// writing is ignored and everything else does nothing.
+///
+/// Nothing is sent or closed inside these calls. Writing queues, and the loop sends what is queued
+/// before it sleeps. What the system does not take waits in memory without a limit, so who writes
+/// much registers as a [producer](super#producers), or looks at [`buffered`](Self::buffered).
+///
+/// ```
+/// use std::{cell::RefCell, rc::Rc};
+/// use deferred_reactor::{Failure, net::{Protocol, Transport}, testing::MemoryReactor};
+///
+/// /// Everybody who is connected, to be told things by anybody.
+/// #[derive(Clone, Default)]
+/// struct Everybody(Rc<RefCell<Vec<Transport>>>);
+///
+/// impl Protocol for Everybody {
+///     fn connection_made(&mut self, transport: &Transport) -> Result<(), Failure> {
+///         self.0.borrow_mut().push(transport.clone());
+///         Ok(())
+///     }
+///     fn data_received(&mut self, _: &Transport, data: &[u8]) -> Result<(), Failure> {
+///         self.0.borrow().iter().for_each(|one| one.write(data));
+///         Ok(())
+///     }
+///     fn connection_lost(&mut self, _: &Failure) {
+///         self.0.borrow_mut().retain(Transport::is_connected);
+///     }
+/// }
+///
+/// let memory = MemoryReactor::new();
+/// let everybody = Everybody::default();
+/// let (ann, bob) = (memory.connect(everybody.clone()), memory.connect(everybody.clone()));
+/// memory.pump();
+/// ann.send("hello");
+/// memory.pump();
+/// assert_eq!(bob.received(), b"hello");
+/// drop(bob);
+/// memory.pump();
+/// assert_eq!(everybody.0.borrow().len(), 1);
+/// # Ok::<(), Failure>(())
+/// ```
 #[derive(Clone)]
 pub struct Transport(Weak<Connection>);
 
 impl Transport {
-    /// Queues bytes to be sent, in order. They leave when the event at hand has been handled.
+    /// Queues bytes to be sent, in order. They leave before the loop sleeps.
     pub fn write(&self, data: &[u8]) {
         self.with_output(|output| output.write(data));
     }
 
-    /// Queues bytes without copying them, where that is cheaper.
+    /// Queues bytes without copying them, where that is cheaper: long ones, and those that go to
+    /// many connections. The type is that of the crate `bytes`.
     pub fn write_bytes(&self, data: Bytes) {
         self.with_output(|output| output.write_bytes(data));
     }

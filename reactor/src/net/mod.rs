@@ -4,8 +4,27 @@
 //! [`Protocol`] for each connection that comes. The protocol is told what happens, and answers
 //! through its [`Transport`].
 //!
+//! A protocol is told of the life of its connection in this order:
+//!
+//! | method                                                              | how often                       |
+//! |---------------------------------------------------------------------|---------------------------------|
+//! | [`connection_made`](Protocol::connection_made)                      | once                            |
+//! | [`data_received`](Protocol::data_received)                          | as often as bytes come          |
+//! | [`write_drained`](Protocol::write_drained)                          | when the peer reads again, after a jam |
+//! | [`write_connection_lost`](Protocol::write_connection_lost)          | once, where the protocol has closed its sending side |
+//! | [`read_connection_lost`](Protocol::read_connection_lost)            | once, where the peer has closed its own; no data comes after it |
+//! | [`connection_lost`](Protocol::connection_lost)                      | once, whatever the reason       |
+//!
+//! Whatever a protocol asks its [`Transport`] for is done once the protocol has returned, and so it
+//! is never called from inside itself. Bytes come in pieces of any size: a protocol of lines keeps
+//! the part of a line until the rest has come, as the one in [`testing`](crate::testing) does. What
+//! it needs of the program, such as a list of those who are connected, its factory gives it, usually
+//! as an `Rc`; the reactor is at hand as [`Transport::reactor`].
+//!
 //! Datagrams have no connections: [`Reactor::listen_udp`](crate::Reactor::listen_udp) hands all that
-//! come to one [`DatagramProtocol`].
+//! come to one [`DatagramProtocol`]. Each comes whole, or not at all. Sending goes to the system at
+//! once and nothing is queued here: what it has no room for is lost, as it could be anywhere on its
+//! way, and [counted](UdpStats::dropped). An error in one datagram does not close the port.
 //!
 //! In the other direction, [`Reactor::connect_tcp`](crate::Reactor::connect_tcp) asks a
 //! [`ClientFactory`] for the protocol of the connection that it makes, and
@@ -48,6 +67,10 @@
 //!     server.register_producer(client.clone())
 //! }
 //! ```
+//!
+//! When one of the two is lost, the other is told to stop producing, and is closed once everything
+//! is sent. Where only one direction ends, the proxy passes that on: its `read_connection_lost` calls
+//! [`lose_write_connection`](Transport::lose_write_connection) of the other one.
 
 mod acceptor;
 mod address;

@@ -30,6 +30,10 @@ use crate::reactor::Reactor;
 /// through the [`Worker`] it is given, so that all of them can have the same number. A count of
 /// zero is one.
 ///
+/// The workers share nothing but their ports: each connection belongs to one of them from its
+/// beginning to its end. What they are to have in common is what threads can have in common: an
+/// `Arc`, a `static`, the metrics.
+///
 /// They end together: on SIGINT or SIGTERM, when one of them is stopped, and when one fails. One
 /// fails when its `start` returns an error or panics, or its reactor cannot be made or run. (A
 /// panic in a callback is a failure or a log record there, as in every reactor, and ends nobody.)

@@ -33,6 +33,10 @@ use crate::health::{Callback, CallbackKind, watch};
 /// the last handle is gone. If its clock goes away, or the reactor stops, the loop ends and its
 /// Deferred fails with [`AbandonedError`](crate::AbandonedError).
 ///
+/// Who has no use for the Deferred drops it as it is: should the function fail, that is logged as an
+/// [unhandled](crate::on_unhandled) failure, and the end of the reactor is passed over in silence. An
+/// errback sees both.
+///
 /// ```
 /// use std::{cell::Cell, rc::Rc, time::Duration};
 /// use deferred_reactor::{Clock, LoopingCall};
