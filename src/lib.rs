@@ -37,7 +37,11 @@
 //! ```
 //!
 //! Deferred and reactor are the package `deferred-reactor`, which knows no HTTP and no Prometheus;
-//! everything in it is re-exported here.
+//! everything in it is re-exported here. Its front page tells
+//! [what runs when](deferred_reactor#what-runs-when),
+//! [what becomes of a failure](deferred_reactor#what-becomes-of-a-failure), and
+//! [what the end of a run drops](deferred_reactor#what-the-end-of-a-run-drops).
+//! A whole site is tested in memory: see [`web`](web#testing-a-site).
 
 #![forbid(unsafe_code)]
 // Not in the tests, examples and benches: what a peer or the system controls is an Err.

@@ -27,6 +27,10 @@
 //! function returns an error or panics before it has a Deferred; after any of these, the gauge is
 //! back where it was, and the histogram has exactly one observation more. Values and errors pass
 //! through unchanged, also where the metric itself panics: that is logged.
+//!
+//! A metric is lent and cloned: `&histogram`, `&counters.with_label_values(&["GET"])`, and for a
+//! `static` in a `LazyLock` `&*SECONDS`. Those of the `prometheus` crate are ready for use; another
+//! crate's become so with one of the small traits [`Observe`], [`Increment`] and [`UpDown`].
 
 mod ending;
 mod metrics;

@@ -33,6 +33,32 @@ use super::{PatternError, Rendered, Request, Resource, pages};
 /// # let _ = site;
 /// ```
 ///
+/// A handler may fail with `?`, which is answered with 500, and an `async` block is an answer once
+/// it is spawned. Each handler owns what it uses, so a reactor goes in as a clone:
+///
+/// ```
+/// use std::time::Duration;
+/// use prometheus_deferred::web::{Klein, Request};
+/// use prometheus_deferred::{Failure, Reactor, sleep};
+///
+/// let reactor = Reactor::new()?;
+/// let mut app = Klein::new();
+/// app.route("/sum", |request: Request| {
+///     let text = std::str::from_utf8(request.body())?;
+///     let numbers: Result<Vec<i64>, _> = text.split_whitespace().map(str::parse).collect();
+///     Ok(format!("{}\n", numbers?.iter().sum::<i64>()))
+/// });
+/// let clock = reactor.clone();
+/// app.route("/nap", move |_request| {
+///     let again = clock.clone();
+///     clock.spawn(async move {
+///         sleep(&again, Duration::from_secs(1)).await?;
+///         Ok("good morning\n")
+///     })
+/// });
+/// # Ok::<(), Failure>(())
+/// ```
+///
 /// | in a pattern                     | takes                                   | `param` gives       |
 /// |----------------------------------|-----------------------------------------|---------------------|
 /// | `<name>`, `<string:name>`        | one segment, not empty                  | `&str`, `String`    |

@@ -18,6 +18,11 @@ use super::{Request, Response, Tree};
 
 /// Something that a URL names (Twisted's `Resource`).
 ///
+/// A request walks down from the root of its [`Site`](super::Site), one path segment at a time, to
+/// the child that the segment names ([`children`](Self::children), then
+/// [`get_child`](Self::get_child)), until a [leaf](Self::is_leaf) is reached or the path ends. The
+/// resource found then [renders](Self::render).
+///
 /// Most override one or two of the `render_*` methods, and nothing else:
 ///
 /// ```
@@ -205,7 +210,8 @@ impl<R: Resource + ?Sized> Resource for Rc<R> {
 /// What rendering gives.
 ///
 /// Bodies, [`Response`]s, Deferreds of these, `Result`s of these, and resources convert into it
-/// with `into()`.
+/// with `into()`. A body is `()`, `&'static str`, `String`, `&'static [u8]`, `Vec<u8>` or
+/// [`Bytes`]; a [`StatusCode`] alone is a response without a body.
 #[non_exhaustive]
 pub enum Rendered {
     /// The answer. If the request was given status or fields of its own, these are kept where the
@@ -228,6 +234,32 @@ pub enum Rendered {
 
 /// The request has been moved somewhere else, and will be
 /// [finished](Request::finish) there.
+///
+/// ```
+/// use std::cell::RefCell;
+/// use prometheus_deferred::web::{NOT_DONE_YET, Rendered, Request, Resource};
+///
+/// /// Those who wait for the next piece of news.
+/// #[derive(Default)]
+/// struct News { waiting: RefCell<Vec<Request>> }
+///
+/// impl News {
+///     fn tell(&self, news: &str) {
+///         for mut request in self.waiting.take() {
+///             request.write(news);
+///             request.finish(); // those who have gone do not mind
+///         }
+///     }
+/// }
+///
+/// impl Resource for News {
+///     fn render_get(&self, request: Request) -> Rendered {
+///         self.waiting.borrow_mut().push(request);
+///         NOT_DONE_YET
+///     }
+/// }
+/// # News::default().tell("nothing");
+/// ```
 pub const NOT_DONE_YET: Rendered = Rendered::NotDoneYet;
 
 impl fmt::Debug for Rendered {

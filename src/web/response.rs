@@ -12,12 +12,12 @@ use http::{Method, StatusCode};
 /// goes out as `text/html`, as in Twisted.
 ///
 /// ```
-/// use prometheus_deferred::web::{Response, StatusCode};
+/// use prometheus_deferred::web::{Response, StatusCode, header};
 ///
 /// let response = Response::new("gone fishing\n")
 ///     .with_status(StatusCode::SERVICE_UNAVAILABLE)
 ///     .with_content_type("text/plain; charset=utf-8")
-///     .with_header(http::header::RETRY_AFTER, "3600");
+///     .with_header(header::RETRY_AFTER, "3600");
 /// assert_eq!(response.status(), 503);
 /// ```
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
