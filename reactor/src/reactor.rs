@@ -471,6 +471,18 @@ impl Reactor {
     }
 
     /// Fires an event of the program's own; the Deferred fires when all its triggers have run.
+    ///
+    /// ```
+    /// # use deferred_reactor::{Failure, Phase, Reactor, SystemEvent};
+    /// let reactor = Reactor::new()?;
+    /// let reload = SystemEvent::Named("reload");
+    /// reactor.add_system_event_trigger(Phase::During, reload, || {
+    ///     println!("reading the configuration again");
+    ///     Ok(())
+    /// });
+    /// assert!(reactor.fire_system_event("reload").is_fired());
+    /// # Ok::<(), Failure>(())
+    /// ```
     pub fn fire_system_event(&self, name: &'static str) -> Deferred<()> {
         self.0.triggers.fire(SystemEvent::Named(name))
     }
@@ -595,6 +607,8 @@ impl Reactor {
 
     /// Runs `function` in a thread of the pool, for its effect; a panic in it is logged. For its
     /// result, see [`defer_to_thread`](crate::defer_to_thread).
+    ///
+    /// Given before the reactor runs, it waits for that. A run ends when all that were given are done.
     pub fn call_in_thread(&self, function: impl FnOnce() + Send + 'static) {
         let pool = &self.0.pool;
         pool.submit(pool.next_ticket(), Box::new(function));

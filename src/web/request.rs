@@ -221,6 +221,20 @@ impl Request {
 
     /// Fires with `()` when the response is complete, and fails with the connection's reason if the
     /// client goes away before.
+    ///
+    /// ```
+    /// use prometheus_deferred::Canceller;
+    /// use prometheus_deferred::web::Request;
+    ///
+    /// /// Gives up what is done for a client that does not wait for it.
+    /// fn cancel_if_gone(request: &Request, work: Canceller) {
+    ///     request.notify_finish().add_errback(move |_gone| {
+    ///         work.cancel();
+    ///         Ok(())
+    ///     });
+    /// }
+    /// # let _ = cancel_if_gone;
+    /// ```
     #[track_caller]
     pub fn notify_finish(&self) -> Deferred<()> {
         self.channel.notify_finish(self.exchange().id)

@@ -94,8 +94,43 @@ use chain::{ChainRoot, Line, Link, Root, Source};
 /// | waiting   | the Deferred it waits on       | running, from the callback after           |
 /// | fired     | -                              | a callback added now runs at once          |
 ///
-/// A Deferred stays on the thread that made it (it is not `Send`). To finish one from another
-/// thread, send the value through a [`RemoteReactor`](crate::RemoteReactor) and fire it there.
+/// A Deferred stays on the thread that made it (it is not `Send`). To fire one from another thread,
+/// make its resolver a [`RemoteResolver`](crate::RemoteResolver), with
+/// [`into_remote`](Resolver::into_remote).
+///
+/// A function that cannot answer yet keeps the resolver, and returns the Deferred:
+///
+/// ```
+/// use std::{cell::RefCell, collections::VecDeque};
+/// use deferred_reactor::{Deferred, Failure, Resolver};
+///
+/// /// Questions on their way, oldest first.
+/// #[derive(Default)]
+/// struct Line { waiting: RefCell<VecDeque<Resolver<String>>> }
+///
+/// impl Line {
+///     fn ask(&self) -> Deferred<String> {
+///         let (answer, resolver) = Deferred::pending();
+///         self.waiting.borrow_mut().push_back(resolver);
+///         answer
+///     }
+///
+///     fn answered(&self, text: &str) -> Result<(), Failure> {
+///         // Taken out first: the callbacks run inside `callback`, and may ask again.
+///         let oldest = self.waiting.borrow_mut().pop_front();
+///         match oldest {
+///             Some(resolver) => Ok(resolver.callback(text.to_owned())?),
+///             None => Err(Failure::message("nobody has asked")),
+///         }
+///     }
+/// }
+///
+/// let line = Line::default();
+/// let length = line.ask().map(|text| text.len());
+/// line.answered("yes")?;
+/// assert_eq!(length.result()?, 3);
+/// # Ok::<(), Failure>(())
+/// ```
 ///
 /// Dropping a Deferred does not cancel it: the callbacks added so far still run. A failure at the
 /// end of the chain is then reported as [unhandled](on_unhandled); only that its resolver was dropped

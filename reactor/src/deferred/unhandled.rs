@@ -104,6 +104,9 @@ pub fn is_debugging() -> bool {
 /// it is dropped, it panics and names them. Failures that the test meant to lose are taken out
 /// with [`flush`](Self::flush), as with trial's `flushLoggedErrors`.
 ///
+/// What still waits when its clock or reactor is dropped fails then, and is lost as well. So make the
+/// guard after these: it is dropped before them, and looks at the test alone.
+///
 /// ```should_panic
 /// use deferred_reactor::{Deferred, Failure, NoLostFailures};
 ///

@@ -94,6 +94,49 @@ pub trait Protocol: 'static {
 
 /// Makes the protocol for each connection (Twisted's `Factory`).
 ///
+/// [`for_protocol`] makes one out of a function. A type of its own is for factories that look at the
+/// peer, or want to know when they are started and stopped. What the protocols share, they are given
+/// here, usually as an `Rc`:
+///
+/// ```
+/// use std::{cell::Cell, rc::Rc};
+/// use deferred_reactor::net::{Address, Factory, Protocol, Transport};
+/// use deferred_reactor::{Failure, testing::MemoryReactor};
+///
+/// /// Tells each client how many have come, and lets in three.
+/// #[derive(Default)]
+/// struct Doorman { guests: Rc<Cell<u32>> }
+///
+/// struct Guest { guests: Rc<Cell<u32>> }
+///
+/// impl Factory for Doorman {
+///     fn build_protocol(&self, _peer: &Address) -> Option<Box<dyn Protocol>> {
+///         (self.guests.get() < 3).then(|| {
+///             self.guests.set(self.guests.get() + 1);
+///             Box::new(Guest { guests: self.guests.clone() }) as Box<dyn Protocol>
+///         })
+///     }
+/// }
+///
+/// impl Protocol for Guest {
+///     fn connection_made(&mut self, transport: &Transport) -> Result<(), Failure> {
+///         transport.write(format!("{}\n", self.guests.get()).as_bytes());
+///         Ok(())
+///     }
+///     fn data_received(&mut self, _: &Transport, _: &[u8]) -> Result<(), Failure> {
+///         Ok(())
+///     }
+/// }
+///
+/// let memory = MemoryReactor::new();
+/// memory.listen_tcp("127.0.0.1:7000", Doorman::default())?;
+/// for want in ["1\n", "2\n", "3\n", ""] {
+///     let client = memory.connect_to("127.0.0.1:7000")?;
+///     assert_eq!(client.exchange(""), want.as_bytes());
+/// }
+/// # Ok::<(), Failure>(())
+/// ```
+///
 /// A factory in an `Rc` can listen on several ports: it is started once before the first opens,
 /// and stopped once after the last has closed. For client connections, see [`ClientFactory`].
 pub trait Factory: 'static {

@@ -21,6 +21,32 @@ pub use source::{DelayedCall, DelayedCallError, TimeSource};
 pub use timers::{TimerId, Timers};
 
 /// Something that knows the time and makes calls later (Twisted's `IReactorTime`).
+///
+/// Code that takes one runs on a [`Reactor`](crate::Reactor) in the program, and on a [`Clock`] in a
+/// test. What is to be kept for later is its [`TimeSource`], which is cheap to clone:
+///
+/// ```
+/// use std::time::Duration;
+/// use deferred_reactor::time::TimeSource;
+/// use deferred_reactor::{Clock, Deferred, Failure, ReactorTime, sleep};
+///
+/// struct Kettle { time: TimeSource }
+///
+/// impl Kettle {
+///     fn new(clock: &impl ReactorTime) -> Self {
+///         Self { time: clock.time_source().clone() }
+///     }
+///     fn boil(&self) -> Deferred<&'static str> {
+///         sleep(&self.time, Duration::from_secs(120)).map(|()| "it boils")
+///     }
+/// }
+///
+/// let clock = Clock::new();
+/// let water = Kettle::new(&clock).boil();
+/// clock.advance(Duration::from_secs(120));
+/// assert_eq!(water.result()?, "it boils");
+/// # Ok::<(), Failure>(())
+/// ```
 pub trait ReactorTime {
     /// The clock itself; all the rest follows from it.
     fn time_source(&self) -> &TimeSource;
