@@ -44,7 +44,8 @@ use crate::signals::Signals;
 ///
 /// A value, and cheap to clone: all clones are one reactor. It stays on the thread that made it;
 /// other threads reach it through [`remote`](Self::remote). There may be several in a program, one
-/// on each thread, and none is global.
+/// on each thread, and none is global. What it calls, and in which order, is told on
+/// [the front page](crate#what-runs-when).
 ///
 /// | state    | left by                | then                                                |
 /// |----------|------------------------|-----------------------------------------------------|

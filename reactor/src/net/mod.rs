@@ -104,7 +104,9 @@ pub use connector::{ClientFactory, Connector, ConnectorState};
 pub use endpoint::{ClientEndpoint, TcpClientEndpoint};
 #[cfg(unix)]
 pub use endpoint::{UnixClientEndpoint, UnixServerEndpoint};
-pub use errors::{CannotListenError, ConnectionAborted, ConnectionDone, ConnectionLost};
+pub use errors::{
+    CannotListenError, ConnectionAborted, ConnectionDone, ConnectionLost, same_reason,
+};
 pub use intake::PortStats;
 pub use port::Port;
 pub(crate) use port::{first_of, listen_tcp, open_tcp};

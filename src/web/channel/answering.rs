@@ -4,7 +4,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 
 use deferred_reactor::health::{Callback, CallbackKind, Place, watch};
-use deferred_reactor::net::{ConnectionAborted, ConnectionDone, ConnectionLost, Transport};
+use deferred_reactor::net::{Transport, same_reason};
 use deferred_reactor::{CancelledError, Deferred, Failure};
 use http::{Method, StatusCode};
 
@@ -273,17 +273,4 @@ fn answer_for_server(request: Request) -> Rendered {
     pages::page(StatusCode::METHOD_NOT_ALLOWED, &message)
         .with_allow(&[Method::OPTIONS])
         .into()
-}
-
-/// The reason that a connection was lost, once more: each of those who wait for it gets its own.
-fn same_reason(reason: &Failure) -> Failure {
-    if reason.is::<ConnectionDone>() {
-        ConnectionDone::default().into()
-    } else if reason.is::<ConnectionAborted>() {
-        ConnectionAborted::default().into()
-    } else if let Some(lost) = reason.check::<ConnectionLost>() {
-        lost.again().into()
-    } else {
-        Failure::message(reason.to_string())
-    }
 }
