@@ -79,11 +79,10 @@
 //! # What the end of a run drops
 //!
 //! When a run is over, delayed calls that still wait are dropped, and connections are closed. A
-//! Deferred that waited for one of these fails with [`AbandonedError`]. That is a failure like any
-//! other: it reaches the errbacks, and where callbacks were added but no errback, it is logged as
-//! unhandled. (A Deferred that was dropped without any callback has nobody to tell, and is silent.)
-//! What waits without end, such as an `async` loop around [`sleep`], is best cancelled by a
-//! [trigger](Reactor::add_system_event_trigger) before the shutdown:
+//! Deferred that waited for one of these fails with [`AbandonedError`], which reaches its errbacks. If
+//! it only waited for a delayed call, nobody needs to handle that: it is a `debug` record and not an
+//! unhandled failure. What is to end in good order, such as an `async` loop around [`sleep`], is
+//! cancelled by a [trigger](Reactor::add_system_event_trigger) before the shutdown:
 //!
 //! ```
 //! use std::time::Duration;

@@ -5,10 +5,12 @@ mod support;
 use std::cell::RefCell;
 use std::panic::Location;
 use std::rc::Rc;
+use std::time::Duration;
 
 use deferred_reactor::deferred::unhandled_failures;
 use deferred_reactor::{
-    Deferred, Failure, NoLostFailures, Outcome, PanicError, Unhandled, maybe_deferred, on_unhandled,
+    AbandonedError, Clock, Deferred, Failure, NoLostFailures, Outcome, PanicError, Reactor,
+    Unhandled, maybe_deferred, on_unhandled, sleep,
 };
 use support::{Oops, keep_log, logged};
 
@@ -236,4 +238,33 @@ fn an_inner_guard_gives_the_hook_back() {
     drop(NoLostFailures::new());
     drop(Deferred::<()>::fail(oops()));
     assert_eq!(outer.flush().len(), 1);
+}
+
+/// D-13, D-79. A program that is told to stop while it sleeps has lost nothing; what fails for
+/// another reason meanwhile has.
+#[test]
+fn what_only_waited_for_a_delayed_call_is_not_lost_when_there_is_no_more_time() {
+    let guard = NoLostFailures::new();
+    let before = unhandled_failures();
+    let reactor = Reactor::new().unwrap();
+    for _ in 0..2 {
+        let clock = reactor.clone();
+        drop(sleep(&reactor, Duration::from_secs(3600)).map(|()| unreachable!("it is dropped")));
+        drop(reactor.spawn(async move { sleep(&clock, Duration::from_secs(3600)).await }));
+        drop(
+            sleep(&reactor, Duration::from_secs(3600))
+                .add_errback(|_| Err(Failure::new(Oops("while it ends")))),
+        );
+        reactor.run_for(Duration::ZERO).unwrap();
+        let lost = guard.flush();
+        assert_eq!(lost.len(), 1, "{lost:?}");
+        assert_eq!(lost[0].failure.to_string(), "while it ends");
+    }
+    let clock = Clock::new();
+    drop(sleep(&clock, Duration::from_secs(1)).map(|()| ()));
+    drop(clock);
+    assert_eq!(unhandled_failures(), before + 2);
+
+    drop(Deferred::<()>::pending().0.map(|()| ())); // its resolver is dropped, by whomever
+    assert!(guard.flush()[0].failure.is::<AbandonedError>());
 }

@@ -55,7 +55,7 @@ mod race;
 mod resolver;
 mod semaphore;
 mod timeout;
-mod unhandled;
+pub(crate) mod unhandled;
 mod waiting;
 
 use std::fmt;

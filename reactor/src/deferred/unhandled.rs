@@ -9,6 +9,7 @@ use std::fmt;
 use std::panic::{AssertUnwindSafe, Location, catch_unwind};
 use std::rc::Rc;
 
+use super::AbandonedError;
 use super::failure::Failure;
 
 /// A failure that nobody handled, and the lines that lead to it.
@@ -49,6 +50,8 @@ thread_local! {
     static HOOK: RefCell<Option<Hook>> = const { RefCell::new(None) };
     static COUNT: Cell<u64> = const { Cell::new(0) };
     static DEBUGGING: Cell<bool> = const { Cell::new(false) };
+    /// What waited for a time that will not come is being dropped.
+    static ENDING: Cell<bool> = const { Cell::new(false) };
 }
 
 /// Hands the unhandled failures of this thread to `hook` instead of the log.
@@ -63,7 +66,8 @@ thread_local! {
 ///
 /// *Made* is where the Deferred came from, *failed* where its error became a [`Failure`], and
 /// *dropped after* the last line that touched the handle. They are [counted](unhandled_failures),
-/// too; [`NoLostFailures`] fails a test that has some.
+/// too; [`NoLostFailures`] fails a test that has some. What only waited for a delayed call when its
+/// reactor stopped is none of them, but a `debug` record.
 ///
 /// ```
 /// use std::{cell::Cell, rc::Rc};
@@ -104,8 +108,8 @@ pub fn is_debugging() -> bool {
 /// it is dropped, it panics and names them. Failures that the test meant to lose are taken out
 /// with [`flush`](Self::flush), as with trial's `flushLoggedErrors`.
 ///
-/// What still waits when its clock or reactor is dropped fails then, and is lost as well. So make the
-/// guard after these: it is dropped before them, and looks at the test alone.
+/// What still waits for a job or a connection when its reactor is dropped fails then, and is lost as
+/// well. So make the guard after the reactor: it is dropped before it, and looks at the test alone.
 ///
 /// ```should_panic
 /// use deferred_reactor::{Deferred, Failure, NoLostFailures};
@@ -161,9 +165,32 @@ fn swap_hook(hook: Option<Hook>) -> Option<Hook> {
     HOOK.try_with(|slot| slot.replace(hook)).ok().flatten()
 }
 
+/// Calls `end`, which drops what a reactor or a clock was to do later.
+///
+/// Whatever waited for that is abandoned, which is no fault of anybody's: a program that is told
+/// to stop while it sleeps has lost nothing.
+pub(crate) fn at_the_end(end: impl FnOnce()) {
+    /// Also where `end` panics.
+    struct Ended(bool);
+    impl Drop for Ended {
+        fn drop(&mut self) {
+            let _ = ENDING.try_with(|ending| ending.set(self.0));
+        }
+    }
+    let _ended = Ended(ENDING.replace(true));
+    end();
+}
+
 /// Reports one lost failure.
 #[cold]
 pub(crate) fn report(report: Unhandled) {
+    if ENDING.try_with(Cell::get) == Ok(true) && report.failure.is::<AbandonedError>() {
+        return log::debug!(
+            target: "deferred",
+            "the Deferred made at {} waited for a time that does not come any more",
+            report.made
+        );
+    }
     let _ = COUNT.try_with(|count| count.set(count.get() + 1));
     // Cloned out, so that a hook may lose failures itself, or install another hook.
     let hook = HOOK.try_with(|slot| slot.borrow().clone()).ok().flatten();

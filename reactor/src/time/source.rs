@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use super::present;
 use super::timers::{TimerId, Timers};
+use crate::deferred::unhandled;
 use crate::reactor::guard_each;
 
 /// Tells the time, and keeps the calls that wait for theirs.
@@ -281,14 +282,16 @@ impl Drop for Inner {
 
 /// A panic in the drop of one must not keep the others.
 fn discard_all(calls: Vec<Waiting>) {
-    guard_each(
-        "dropping a delayed call",
-        calls.into_iter(),
-        |Waiting { timed, .. }| {
-            timed.status.set(Status::Cancelled);
-            timed.call.discard();
-        },
-    );
+    unhandled::at_the_end(|| {
+        guard_each(
+            "dropping a delayed call",
+            calls.into_iter(),
+            |Waiting { timed, .. }| {
+                timed.status.set(Status::Cancelled);
+                timed.call.discard();
+            },
+        );
+    });
 }
 
 impl fmt::Debug for TimeSource {
