@@ -249,7 +249,7 @@ fn use_clients_and_datagrams(reactor: &Reactor) {
     connected.cancel();
     drop(
         connected
-            .add_errback(|failure| Err::<Transport, _>(failure))
+            .add_errback(Err::<Transport, _>)
             .add_both(|_| Ok(())),
     );
     #[cfg(unix)]
@@ -636,7 +636,9 @@ fn play_more(scene: &Scene) {
     });
     run(reactor);
     // There is none if it was stopped before.
-    THREAD.take().map(|thread| thread.join().unwrap());
+    if let Some(thread) = THREAD.take() {
+        thread.join().unwrap();
+    }
     HERE.take();
     on_unhandled(|_| {});
     scene.transport.take();
