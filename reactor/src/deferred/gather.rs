@@ -108,8 +108,11 @@ impl<T: 'static, R: Rule<T>> Gathering<T, R> {
             drop(self.inputs.take());
         }
         if let Some(resolver) = self.resolver.take() {
-            // It is pending: its canceller never lets it end otherwise.
-            let _ = resolver.fire_at(decided, self.terms.line);
+            let line = self.terms.line;
+            chain::fire_nested(move || {
+                // It is pending: its canceller never lets it end otherwise.
+                let _ = resolver.fire_at(decided, line);
+            });
         }
         // With the rule goes what came before and is no part of the result.
     }

@@ -372,13 +372,15 @@ impl<T> Deferred<T> {
     pub fn chain_deferred(self, target: Resolver<T>) -> Deferred<()> {
         let line = Location::caller();
         self.then(line, move |result| {
-            if target.is_pending() {
-                // It is pending, so this cannot be refused.
-                let _ = target.fire_at(result, line);
-            } else {
-                // Dropped here: a failure is reported, as it has no owner.
-                drop(Deferred::fired_at(result, line));
-            }
+            chain::fire_nested(move || {
+                if target.is_pending() {
+                    // It is pending, so this cannot be refused.
+                    let _ = target.fire_at(result, line);
+                } else {
+                    // Dropped here: a failure is reported, as it has no owner.
+                    drop(Deferred::fired_at(result, line));
+                }
+            });
             Step::Now(Ok(()))
         })
     }
