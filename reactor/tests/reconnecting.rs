@@ -9,11 +9,15 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
-use deferred_reactor::net::{Connector, ConnectorState, ReconnectingClientFactory, Reconnection};
-use deferred_reactor::{Clock, Reactor};
+use deferred_reactor::net::{
+    Address, ClientFactory, Connector, ConnectorState, Factory, Protocol,
+    ReconnectingClientFactory, Reconnection,
+};
+use deferred_reactor::testing::MemoryReactor;
+use deferred_reactor::{Clock, Failure, Reactor};
 
 use factories::{Client, closed_port, counter, stop};
-use peers::{Journal, Script, Scripts, listen, note, run};
+use peers::{Journal, Script, Scripts, journal, listen, note, run};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -366,4 +370,38 @@ fn a_server_that_comes_back_is_found() {
         3
     );
     assert_eq!(told[told.len() - 3..], ["build", "lost: done", "stop"]);
+}
+
+/// What is within the reconnecting ones may be shared.
+#[test]
+fn a_shared_factory_that_connects_again_is_started_once() {
+    struct Counting(Journal);
+
+    impl Factory for Counting {
+        fn build_protocol(&self, _: &Address) -> Option<Box<dyn Protocol>> {
+            None
+        }
+        fn start_factory(&self) {
+            note(&self.0, "start");
+        }
+        fn stop_factory(&self) {
+            note(&self.0, "stop");
+        }
+    }
+
+    impl ClientFactory for Counting {
+        fn client_connection_failed(&self, _: &Connector, _: &Failure) {
+            note(&self.0, "failed");
+        }
+    }
+
+    let (memory, told) = (MemoryReactor::new(), journal());
+    let shared = Rc::new(Counting(told.clone()));
+    for port in [1, 2] {
+        let again = Reconnection::new().max_retries(0);
+        let factory = ReconnectingClientFactory::with(again, shared.clone());
+        memory.connect_tcp(("127.0.0.1", port), factory);
+    }
+    memory.pump();
+    assert_eq!(*told.borrow(), ["start", "failed", "failed", "stop"]);
 }

@@ -100,6 +100,10 @@ impl<F: ClientFactory> Factory for ReconnectingClientFactory<F> {
     fn stop_factory(&self) {
         self.factory.stop_factory();
     }
+
+    fn shared_identity(&self) -> Option<usize> {
+        self.factory.shared_identity()
+    }
 }
 
 impl<F: ClientFactory> ClientFactory for ReconnectingClientFactory<F> {

@@ -711,19 +711,22 @@ mod tests {
                 "GET / HTTP/1.1\r\n", "POST /a?b%20 HTTP/1.0\r\n", "GET  /#", "Host: h\r\n", "A:b\r\n",
                 "Content-Length: 3\r\n", "Content-Length: 4\r\n", "Transfer-Encoding: chunked\r\n",
                 "Connection: close\r\n", "X: 1\n", "\r\n", "\n", "\r", " ", "x", "GET", ":",
+                "E:\r\n", "E: \t \r\n", " folded\r\n", "\t", "\0", "\u{e9}", "Expect: 100-continue\r\n",
                 "X: aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa\r\n",
                 "GET /aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa",
             ]), 0..14),
             is_started in proptest::bool::weighted(0.8),
+            fields in proptest::sample::select(vec![2, 40]),
         ) {
+            let limits = HeadLimits { fields, ..LIMITS };
             let start = if is_started { "GET /s HTTP/1.1\r\nHost: h\r\n" } else { "" };
             let bytes = format!("{start}{}", pieces.concat()).into_bytes();
             let mut at_once = Head::default();
-            let length = at_once.read_at_once(&bytes, &LIMITS);
-            let end = Scan::default().find_end(&bytes, &LIMITS);
+            let length = at_once.read_at_once(&bytes, &limits);
+            let end = Scan::default().find_end(&bytes, &limits);
             let mut head = Head::default();
             let read = match end {
-                Ok(Some(end)) if head.read(&bytes[..end], &LIMITS).is_ok() => Some(end),
+                Ok(Some(end)) if head.read(&bytes[..end], &limits).is_ok() => Some(end),
                 _ => None,
             };
             // An empty line comes first: that is counted elsewhere.
