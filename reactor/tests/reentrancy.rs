@@ -1049,3 +1049,66 @@ fn everything_can_be_used_where_workers_are_set_up() {
     .unwrap();
     assert_ne!(done.load(std::sync::atomic::Ordering::Relaxed), 0);
 }
+
+/// Writes to a transport when its bytes have gone.
+struct Sent(Transport, Rc<Cell<u32>>);
+
+impl Drop for Sent {
+    fn drop(&mut self) {
+        self.1.set(self.1.get() + 1);
+        drop(format!("{:?} {}", self.0, self.0.buffered()));
+        self.0.write(b"!");
+    }
+}
+
+/// B-16: shared bytes are dropped where they have been sent or copied, or cannot be sent any more.
+#[test]
+fn bytes_may_use_the_transport_when_they_are_dropped() {
+    // `Bytes` wants owners that can be sent to other threads, which nothing of a
+    // reactor can. So the owner leaves a number, and this thread knows what it stands for.
+    thread_local!(static OWNED: RefCell<Vec<Option<Sent>>> = const { RefCell::new(Vec::new()) });
+    struct Owner(usize, Vec<u8>);
+    impl AsRef<[u8]> for Owner {
+        fn as_ref(&self) -> &[u8] {
+            &self.1
+        }
+    }
+    impl Drop for Owner {
+        fn drop(&mut self) {
+            drop(OWNED.with_borrow_mut(|all| all[self.0].take()));
+        }
+    }
+    let count = Rc::new(Cell::new(0));
+    let bytes = |transport: &Transport, length: usize| {
+        let sent = Sent(transport.clone(), count.clone());
+        let index = OWNED.with_borrow_mut(|all| {
+            all.push(Some(sent));
+            all.len() - 1
+        });
+        Bytes::from_owner(Owner(index, vec![b'x'; length]))
+    };
+    let memory = MemoryReactor::new();
+    let peer = memory.connect(Silent);
+    memory.pump();
+    let transport = peer.transport().unwrap();
+    transport.write_bytes(bytes(&transport, 3));
+    assert_eq!(count.get(), 1);
+    memory.pump();
+    assert_eq!(peer.received(), b"xxx!");
+
+    transport.set_buffer_limit(10);
+    transport.write_bytes(bytes(&transport, 50_000));
+    memory.pump();
+    assert_eq!(count.get(), 2);
+    let received = peer.received();
+    assert_eq!((received.len(), received.last()), (50_001, Some(&b'!')));
+
+    for length in [3, 50_000] {
+        transport.write_bytes(bytes(&transport, length));
+    }
+    peer.block_writes(50_000);
+    memory.stop().unwrap();
+    memory.pump();
+    assert_eq!(count.get(), 4);
+    assert!(peer.is_closed());
+}

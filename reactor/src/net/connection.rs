@@ -15,7 +15,7 @@ use std::rc::{Rc, Weak};
 
 use bytes::Bytes;
 
-use super::output::Output;
+use super::output::{Output, WORTH_SHARING};
 use super::producer::Producer;
 use super::stream::Stream;
 use super::{
@@ -309,16 +309,16 @@ impl Connection {
             feeds = output.is_kept() && !output.is_empty();
             match self.send(&mut output) {
                 Ok(true) if output.is_kept() => {
-                    self.output.set(Some(output));
+                    self.put_back(output);
                 }
                 Ok(true) => core.spares().put(output),
                 Ok(false) => {
-                    self.output.set(Some(output));
+                    self.put_back(output);
                     self.flags.has_backlog.set(true);
                     return false;
                 }
                 Err(error) => {
-                    self.output.set(Some(output));
+                    self.put_back(output);
                     self.lose(core, ConnectionLost { cause: Some(error) }.into());
                     return false;
                 }
@@ -334,6 +334,16 @@ impl Connection {
             });
         }
         feeds && self.feed(core)
+    }
+
+    /// Ends the sending of what was taken out for that.
+    #[inline]
+    fn put_back(&self, mut output: Box<Output>) {
+        // Shared bytes are dropped when they are sent, and their owner may have written.
+        if let Some(newer) = self.output.take() {
+            output.append(newer);
+        }
+        self.output.set(Some(output));
     }
 
     /// Whether this side is to be closed, once everything is sent, and is not yet.
@@ -543,7 +553,10 @@ impl Descriptor for Connection {
 
     fn shut_down(self: Rc<Self>, core: &Rc<Core>) {
         // What can be sent at once is sent: a last response is not lost to a stop.
-        self.with_queue(|output| self.send(output));
+        if let Some(mut output) = self.output.take() {
+            let _ = self.send(&mut output);
+            self.put_back(output);
+        }
         self.discard_input(core);
         self.lose(core, ConnectionLost { cause: None }.into());
     }
@@ -615,6 +628,10 @@ impl Transport {
     /// Queues bytes without copying them, where that is cheaper: long ones, and those that go to
     /// many connections. The type is that of the crate `bytes`.
     pub fn write_bytes(&self, data: Bytes) {
+        if data.len() < WORTH_SHARING {
+            // They are dropped here, with nothing borrowed: their owner may do anything then.
+            return self.write(&data);
+        }
         self.with_output(|output| output.write_bytes(data));
     }
 

@@ -16,7 +16,7 @@ use super::producer::{Producer, PushProducer};
 const BACKLOG_BYTES: usize = 64 * 1024;
 
 /// From here on, queueing a `Bytes` costs less than copying it.
-const WORTH_SHARING: usize = 16 * 1024;
+pub(crate) const WORTH_SHARING: usize = 16 * 1024;
 
 /// Slices handed to one system call.
 const SLICES: usize = 16;
@@ -180,6 +180,17 @@ impl Output {
                     self.pieces.pop_front();
                 }
             }
+        }
+    }
+
+    /// Adds what was written while this was away.
+    #[cold]
+    pub(crate) fn append(&mut self, mut newer: Box<Self>) {
+        self.pieces.append(&mut newer.pieces);
+        self.length += newer.length;
+        if let (None, Some(orders)) = (&self.orders, newer.orders.take()) {
+            self.orders = Some(orders);
+            self.limit = newer.limit;
         }
     }
 
