@@ -174,3 +174,48 @@ fn a_protocol_that_panics_at_its_end_may_panic_in_its_drop_too() {
     memory.pump();
     assert!(peer.is_closed());
 }
+
+/// D-65, R-15: a block whose result panics when it is dropped does not keep those from going on that
+/// were woken together with it.
+#[test]
+fn blocks_go_on_whatever_the_result_of_another_does_when_it_is_dropped() {
+    use deferred_reactor::Deferred;
+    use deferred_reactor::deferred::spawn;
+    use futures_channel::oneshot;
+    use std::panic::{AssertUnwindSafe, catch_unwind};
+
+    for awaits in ["a Deferred", "a channel"] {
+        let notes = journal();
+        let mut senders = Vec::new();
+        let others: Vec<_> = (0..3)
+            .map(|_| {
+                let (sender, receiver) = oneshot::channel::<()>();
+                senders.push(sender);
+                spawn(async move {
+                    let _ = receiver.await;
+                    Ok(())
+                })
+            })
+            .collect();
+        let bomb = Bomb(notes.clone(), "result");
+        let (wait, fire) = Deferred::pending();
+        let (knock, knocked) = oneshot::channel::<()>();
+        drop(spawn(async move {
+            match awaits {
+                "a Deferred" => wait.await?,
+                _ => knocked.await.unwrap(),
+            }
+            senders
+                .into_iter()
+                .for_each(|sender| sender.send(()).unwrap());
+            Ok(bomb)
+        }));
+        let outcome = catch_unwind(AssertUnwindSafe(|| match awaits {
+            "a Deferred" => fire.callback(()).unwrap(),
+            _ => knock.send(()).unwrap(),
+        }));
+        assert!(outcome.is_err());
+        assert_eq!(count(&notes, "result"), 1);
+        assert!(others.iter().all(Deferred::is_fired), "{awaits}");
+    }
+}

@@ -14,7 +14,7 @@
 //! through the door, one call for any number of wakes. A block that was spawned without a reactor
 //! has no door, and is polled where it is woken.
 //!
-//! `poll_next` is called by the loop that runs chains and never by another `poll`, except where a
+//! `poll_next` is called by one loop on the stack and never by another `poll`, except where a
 //! block itself fires a Deferred; so blocks that wait for blocks take no stack, however many.
 //!
 //! The blocks of a thread stand in a table, since a waker must be `Send` and can hold no more than
@@ -68,7 +68,7 @@ pub(crate) fn start<T: 'static>(
         is_called: AtomicBool::new(false),
     });
     let deferred = Deferred::waiting(block.clone(), block.clone(), made);
-    chain::continue_with(block.poll(bell));
+    chain::pass_along(block.poll(bell));
     poll_all();
     match deferred.try_result() {
         Ok(result) => Deferred::fired_at(result, made),
@@ -412,7 +412,7 @@ pub(crate) fn waits_for(root: &Rc<dyn ChainRoot>) {
 }
 
 /// Polls the next block that was woken: what came of it, or `None` if there is none.
-pub(crate) fn poll_next() -> Option<Moved> {
+fn poll_next() -> Option<Moved> {
     loop {
         if HELD.get() > 0 {
             return None;
@@ -433,9 +433,28 @@ pub(crate) fn poll_next() -> Option<Moved> {
     }
 }
 
-fn poll_all() {
+/// Polls those that were woken, and runs what comes of it.
+pub(crate) fn poll_all() {
+    /// Somebody has to see to the others, too, where the drop of a result panics.
+    struct Others;
+    impl Drop for Others {
+        fn drop(&mut self) {
+            while thread::panicking() && !is_busy() {
+                let Err(payload) = catch_unwind(poll_each) else {
+                    return;
+                };
+                let failure = Failure::from_panic(payload);
+                log::error!(target: "deferred", "dropping the result of an async block {failure}");
+            }
+        }
+    }
+    let _others = Others;
+    poll_each();
+}
+
+fn poll_each() {
     while let Some(moved) = poll_next() {
-        chain::continue_with(moved);
+        chain::pass_along(moved);
     }
 }
 

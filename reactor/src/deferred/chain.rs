@@ -188,7 +188,14 @@ pub(crate) fn run(node: Rc<dyn Flow>, root: Rc<dyn ChainRoot>) {
     go_on(Moved::On(node), root);
 }
 
-/// Goes on with what came of polling a block.
+/// Goes on with what came of polling a block, for one that polls the next then.
+pub(crate) fn pass_along(moved: Moved) {
+    if let Moved::Into(node, root) = moved {
+        rest(Moved::On(node), root);
+    }
+}
+
+/// Goes on with what came of a block that was not polled.
 pub(crate) fn continue_with(moved: Moved) {
     if let Moved::Into(node, root) = moved {
         run(node, root);
@@ -196,19 +203,18 @@ pub(crate) fn continue_with(moved: Moved) {
 }
 
 fn go_on(moved: Moved, root: Rc<dyn ChainRoot>) {
+    if rest(moved, root) {
+        block::poll_all();
+    }
+}
+
+/// Runs until the result rests. `true` if it does so for a future, and blocks are to be polled.
+fn rest(moved: Moved, root: Rc<dyn ChainRoot>) -> bool {
     let (mut moved, mut root) = (moved, root);
-    let mut has_woken = false;
     loop {
         moved = match moved {
-            Moved::Rested if has_woken => match block::poll_next() {
-                Some(moved) => moved,
-                None => return,
-            },
-            Moved::Rested => return,
-            Moved::Woken => {
-                has_woken = true;
-                Moved::Rested
-            }
+            Moved::Rested => return false,
+            Moved::Woken => return true,
             Moved::Into(node, next_root) => {
                 root = next_root;
                 Moved::On(node)
@@ -217,7 +223,7 @@ fn go_on(moved: Moved, root: Rc<dyn ChainRoot>) {
                 let lane = Lane::of(&root);
                 if lane.chain.is_paused() {
                     lane.chain.stalled.set(Some(node));
-                    return;
+                    return false;
                 }
                 node.pass_on(lane)
             }

@@ -340,8 +340,8 @@ impl Connection {
     #[inline]
     fn put_back(&self, mut output: Box<Output>) {
         // Shared bytes are dropped when they are sent, and their owner may have written.
-        if let Some(newer) = self.output.take() {
-            output.append(newer);
+        if let Some(mut newer) = self.output.take() {
+            output.append(&mut newer);
         }
         self.output.set(Some(output));
     }

@@ -185,7 +185,7 @@ impl Output {
 
     /// Adds what was written while this was away.
     #[cold]
-    pub(crate) fn append(&mut self, mut newer: Box<Self>) {
+    pub(crate) fn append(&mut self, newer: &mut Self) {
         self.pieces.append(&mut newer.pieces);
         self.length += newer.length;
         if let (None, Some(orders)) = (&self.orders, newer.orders.take()) {
