@@ -691,6 +691,29 @@ mod tests {
         assert_eq!(read(enough.as_bytes()).unwrap().fields().count(), 40);
     }
 
+    /// W-42, W-43. httparse takes a line feed alone for the end of a line; wherever it stands, the
+    /// head is left to those who refuse it.
+    #[test]
+    fn no_line_that_ends_in_a_line_feed_alone_is_read_at_once() {
+        let lines = ["GET / HTTP/1.1", "Host: h", "A: b", ""];
+        let head = |bare: Option<usize>| -> String {
+            let end = |at| if bare == Some(at) { "\n" } else { "\r\n" };
+            let lines = lines.iter().enumerate();
+            lines
+                .map(|(at, line)| format!("{line}{}", end(at)))
+                .collect()
+        };
+        let read = |text: &str| Head::default().read_at_once(text.as_bytes(), &LIMITS);
+        let good = head(None);
+        assert_eq!(read(&good), Some(good.len()));
+        for bare in 0..lines.len() {
+            let bad = head(Some(bare));
+            assert_eq!(read(&bad), None, "{bad:?}");
+            let refused = Scan::default().find_end(bad.as_bytes(), &LIMITS);
+            assert_eq!(refused.unwrap_err(), HeadError::BareLineFeed, "{bad:?}");
+        }
+    }
+
     fn meaning(head: &Head) -> impl PartialEq + fmt::Debug {
         let fields: Vec<_> = head
             .fields()
