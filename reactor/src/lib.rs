@@ -118,6 +118,7 @@
 #![cfg_attr(not(test), warn(clippy::unwrap_used))]
 
 pub mod deferred;
+mod guard;
 pub mod health;
 pub mod net;
 mod react;

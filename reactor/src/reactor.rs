@@ -15,7 +15,7 @@ use std::error::Error;
 use std::fmt;
 use std::io;
 use std::net::ToSocketAddrs;
-use std::panic::{AssertUnwindSafe, Location, catch_unwind};
+use std::panic::Location;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -24,6 +24,7 @@ use mio::{Events, Poll, Registry, Token, Waker};
 use slab::Slab;
 
 use crate::deferred::{Deferred, Failure, Outcome, block};
+use crate::guard::{guard, guard_each};
 use crate::health::{
     Callback, CallbackKind, Meter, Monitor, ObserverId, Place, ReactorObserver, Stats,
     UnknownObserverError,
@@ -1303,29 +1304,6 @@ impl SlotId {
             generation: (token.0 >> HALF) as u32,
         }
     }
-}
-
-/// Calls something that belongs to the user. A panic in it is logged, and nothing more.
-pub(crate) fn guard<R>(what: &str, call: impl FnOnce() -> R) -> Option<R> {
-    match catch_unwind(AssertUnwindSafe(call)) {
-        Ok(value) => Some(value),
-        Err(payload) => {
-            log::error!(target: "reactor", "{what} {}", Failure::from_panic(payload));
-            None
-        }
-    }
-}
-
-/// Does the same for each of several. After a panic, which comes from something that was dropped
-/// where nobody looks closer, it goes on with the next.
-#[inline]
-pub(crate) fn guard_each<T>(
-    what: &str,
-    mut items: impl Iterator<Item = T>,
-    mut call: impl FnMut(T),
-) {
-    // One guard for all, as long as nothing panics.
-    while guard(what, || items.by_ref().for_each(&mut call)).is_none() {}
 }
 
 /// `stop` was called on a reactor that does not run, or stops already.

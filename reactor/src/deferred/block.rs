@@ -25,7 +25,6 @@
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::future::Future;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
@@ -37,6 +36,7 @@ use slab::Slab;
 
 use super::chain::{self, AWAITED, Chain, ChainRoot, Flow, Lane, Line, Moved, Root, Source, Tail};
 use super::{AbandonedError, CancelledError, Deferred, Failure, pending};
+use crate::guard::{catch, log_panic};
 use crate::health::{self, Callback, CallbackKind};
 use crate::threads::RemoteReactor;
 
@@ -136,11 +136,7 @@ where
             let outer = swap_current(Some(self.clone()));
             let polled = health::watch(
                 || Callback::at(CallbackKind::Block, self.made()),
-                || {
-                    catch_unwind(AssertUnwindSafe(|| {
-                        Pin::new(&mut future).poll(&mut Context::from_waker(&waker))
-                    }))
-                },
+                || catch(|| Pin::new(&mut future).poll(&mut Context::from_waker(&waker))),
             );
             swap_current(outer);
             let result = match polled {
@@ -227,13 +223,10 @@ impl<F: 'static, T: 'static> Block<F, T> {
 
     /// What it had captured may panic when it is dropped; that must not cost the result.
     fn drop_future(&self, future: F) {
-        if let Err(payload) = catch_unwind(AssertUnwindSafe(|| drop(future))) {
-            log::error!(
-                target: "deferred",
-                "dropping what the async block made at {} had captured {}",
-                self.made(),
-                Failure::from_panic(payload)
-            );
+        if let Err(payload) = catch(|| drop(future)) {
+            let made = self.made();
+            let what = format_args!("dropping what the async block made at {made} had captured");
+            log_panic("deferred", what, payload);
         }
     }
 }
@@ -396,9 +389,12 @@ thread_local! {
 /// Calls the waker that a future has left in a chain.
 pub(crate) fn ring(waker: Waker) {
     let _ringing = Count::up(&RINGING);
-    if let Err(payload) = catch_unwind(AssertUnwindSafe(|| waker.wake())) {
-        let failure = Failure::from_panic(payload);
-        log::error!(target: "deferred", "the waker of a future that awaits a Deferred {failure}");
+    if let Err(payload) = catch(|| waker.wake()) {
+        log_panic(
+            "deferred",
+            "the waker of a future that awaits a Deferred",
+            payload,
+        );
     }
 }
 
@@ -440,11 +436,10 @@ pub(crate) fn poll_all() {
     impl Drop for Others {
         fn drop(&mut self) {
             while thread::panicking() && !is_busy() {
-                let Err(payload) = catch_unwind(poll_each) else {
+                let Err(payload) = catch(poll_each) else {
                     return;
                 };
-                let failure = Failure::from_panic(payload);
-                log::error!(target: "deferred", "dropping the result of an async block {failure}");
+                log_panic("deferred", "dropping the result of an async block", payload);
             }
         }
     }

@@ -31,7 +31,7 @@
 use std::any::Any;
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
-use std::panic::{AssertUnwindSafe, Location, catch_unwind};
+use std::panic::Location;
 use std::rc::{Rc, Weak};
 use std::task::Waker;
 
@@ -40,6 +40,7 @@ use super::failure::Failure;
 use super::{AlreadyCalledError, CancelledError, Deferred, Resolver, Step};
 use super::{pending, unhandled};
 use crate::deferred::errors::History;
+use crate::guard::{catch, log_panic};
 use crate::health;
 
 pub(crate) type Line = &'static Location<'static>;
@@ -279,9 +280,8 @@ pub(crate) fn fire_nested(fire: impl FnOnce() + 'static) {
     }
     let mut next: Option<PutOff> = Some(Box::new(fire));
     while let Some(fire) = next {
-        if let Err(payload) = catch_unwind(AssertUnwindSafe(fire)) {
-            let failure = Failure::from_panic(payload);
-            log::error!(target: "deferred", "what was dropped by a callback {failure}");
+        if let Err(payload) = catch(fire) {
+            log_panic("deferred", "what was dropped by a callback", payload);
         }
         next = PUT_OFF
             .try_with(|queue| queue.borrow_mut().pop_front())
@@ -417,10 +417,8 @@ pub(crate) fn call<A, U: 'static>(
     input: A,
     added: Line,
 ) -> Step<U> {
-    // Unwind safety: the closure is consumed, and what it shares with others is theirs to mind, as
-    // with a thread that panics while it holds a lock.
     health::callback_begins();
-    match catch_unwind(AssertUnwindSafe(|| handler(input))) {
+    match catch(|| handler(input)) {
         Ok(step) => {
             health::callback_ends(added);
             step
@@ -590,19 +588,16 @@ impl<T: 'static> Root<T> {
     /// Drops a canceller that will not be called. A panic in that must not cost the result.
     fn drop_canceller(&self) {
         if let Some(canceller) = self.canceller.take()
-            && let Err(payload) = catch_unwind(AssertUnwindSafe(|| drop(canceller)))
+            && let Err(payload) = catch(|| drop(canceller))
         {
             self.log_canceller(payload);
         }
     }
 
     fn log_canceller(&self, payload: Box<dyn Any + Send>) {
-        log::error!(
-            target: "deferred",
-            "the canceller of the Deferred made at {} {}",
-            self.chain.made,
-            Failure::from_panic(payload)
-        );
+        let made = self.chain.made;
+        let what = format_args!("the canceller of the Deferred made at {made}");
+        log_panic("deferred", what, payload);
     }
 
     /// Fires with `result`, unless that has been decided.
@@ -689,7 +684,7 @@ impl<T: 'static> ChainRoot for Root<T> {
             Some(canceller) => {
                 self.chain.phase.set(Phase::Cancelling);
                 let resolver = Resolver::for_canceller(self.clone());
-                if let Err(payload) = catch_unwind(AssertUnwindSafe(|| canceller(resolver))) {
+                if let Err(payload) = catch(|| canceller(resolver)) {
                     self.log_canceller(payload);
                 }
                 if self.chain.phase.get() == Phase::Fired {

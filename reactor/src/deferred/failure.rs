@@ -8,9 +8,10 @@
 use std::any::Any;
 use std::error::Error;
 use std::fmt;
-use std::panic::{AssertUnwindSafe, Location, catch_unwind};
+use std::panic::Location;
 
 use super::errors::PanicError;
+use crate::guard;
 
 /// An error of any type, and where it arose.
 ///
@@ -73,17 +74,7 @@ impl Failure {
         payload: Box<dyn Any + Send>,
         location: &'static Location<'static>,
     ) -> Self {
-        let message = match payload.downcast::<String>() {
-            Ok(text) => *text,
-            Err(payload) => match payload.downcast::<&'static str>() {
-                Ok(text) => (*text).to_owned(),
-                Err(payload) => {
-                    // Its `Drop` may panic in turn, and that has to stop here as well.
-                    let _ = catch_unwind(AssertUnwindSafe(|| drop(payload)));
-                    "a panic whose payload is not text".to_owned()
-                }
-            },
-        };
+        let message = guard::message(payload);
         Self::at(Box::new(PanicError { message }), location)
     }
 

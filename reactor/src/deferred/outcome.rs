@@ -1,10 +1,11 @@
 //! What a callback may return.
 
 use std::future::Future;
-use std::panic::{AssertUnwindSafe, Location, catch_unwind};
+use std::panic::Location;
 use std::pin::Pin;
 
 use super::{Deferred, Failure, Step, block};
+use crate::guard::catch;
 
 /// What a callback returns: a `Result<U, Failure>`, or a `Deferred<U>` to wait for.
 ///
@@ -95,8 +96,7 @@ where
 /// ```
 #[track_caller]
 pub fn maybe_deferred<R: Outcome>(function: impl FnOnce() -> R) -> Deferred<R::Value> {
-    // Unwind safety: as for a callback, what the function shares with others is theirs to mind.
-    match catch_unwind(AssertUnwindSafe(function)) {
+    match catch(function) {
         Ok(outcome) => outcome.into_deferred(),
         Err(payload) => Deferred::fail(Failure::from_panic(payload)),
     }

@@ -6,11 +6,12 @@
 
 use std::cell::{Cell, RefCell};
 use std::fmt;
-use std::panic::{AssertUnwindSafe, Location, catch_unwind};
+use std::panic::Location;
 use std::rc::Rc;
 
 use super::AbandonedError;
 use super::failure::Failure;
+use crate::guard::catch;
 
 /// A failure that nobody handled, and the lines that lead to it.
 #[derive(Debug)]
@@ -197,7 +198,7 @@ pub(crate) fn report(report: Unhandled) {
     match hook {
         // Often run from a `drop`, where a second panic would end the process.
         Some(hook) => {
-            if catch_unwind(AssertUnwindSafe(|| hook(report))).is_err() {
+            if catch(|| hook(report)).is_err() {
                 log::error!(target: "deferred", "the hook given to on_unhandled panicked");
             }
         }

@@ -7,10 +7,10 @@
 
 use std::cell::Cell;
 use std::collections::BTreeMap;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 
+use super::Resolver;
 use super::chain::Line;
-use super::{Failure, Resolver};
+use crate::guard::{catch, log_panic};
 
 /// The resolvers of those who wait.
 pub(super) struct WaitingLine<T: 'static> {
@@ -76,12 +76,11 @@ impl<'a> Turn<'a> {
     /// Fires one who waited. The panic of a `Drop` must not cost the others their turn.
     pub(super) fn hand<T: 'static>(&self, resolver: Resolver<T>, value: T, line: Line) {
         // Those who have been cancelled have left the line, so it is pending.
-        let fire = AssertUnwindSafe(|| resolver.fire_at(Ok(value), line));
-        if let Err(payload) = catch_unwind(fire) {
-            log::error!(
-                target: "deferred",
-                "what was dropped by a callback at its turn {}",
-                Failure::from_panic(payload)
+        if let Err(payload) = catch(|| resolver.fire_at(Ok(value), line)) {
+            log_panic(
+                "deferred",
+                "what was dropped by a callback at its turn",
+                payload,
             );
         }
     }

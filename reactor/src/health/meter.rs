@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 use super::slow::{Lines, SlowCallbacks};
 use super::{ReactorObserver, Stats, Turn};
 use crate::deferred::unhandled_failures;
-use crate::reactor::guard;
+use crate::guard::guard;
 use crate::threads::CallQueue;
 use crate::time::{TimeSource, now};
 

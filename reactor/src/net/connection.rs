@@ -10,7 +10,6 @@ use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::io::{self, Read};
 use std::net::Shutdown;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::{Rc, Weak};
 
 use bytes::Bytes;
@@ -23,8 +22,9 @@ use super::{
     PullProducer, PushProducer,
 };
 use crate::deferred::Failure;
+use crate::guard::{catch, guard, log_panic};
 use crate::health::{Callback, CallbackKind, Place, watch};
-use crate::reactor::{Core, Descriptor, Reactor, Readiness, SlotId, guard};
+use crate::reactor::{Core, Descriptor, Reactor, Readiness, SlotId};
 use crate::time::TimeSource;
 
 /// How often one connection is read, or written, before the others have their turn.
@@ -160,7 +160,7 @@ impl Connection {
             return false;
         };
         let transport = self.transport_of();
-        let outcome = catch_unwind(AssertUnwindSafe(|| call(&mut *protocol, &transport)));
+        let outcome = catch(|| call(&mut *protocol, &transport));
         // Nothing was put there meanwhile; to look for it would cost each event 15 instructions.
         let none = self.protocol.replace(Some(protocol));
         debug_assert!(none.is_none());
@@ -209,14 +209,10 @@ impl Connection {
                 guard("dropping the producer of a connection", || drop(producer));
             }
         }
-        let told = catch_unwind(AssertUnwindSafe(|| protocol.connection_lost(&reason)));
+        let told = catch(|| protocol.connection_lost(&reason));
         if let Err(payload) = told {
-            log::error!(
-                target: "reactor",
-                "connection_lost of the connection from {} {}",
-                self.peer,
-                Failure::from_panic(payload)
-            );
+            let what = format_args!("connection_lost of the connection from {}", self.peer);
+            log_panic("reactor", what, payload);
         }
         // Not while it panics: two panics at once are the end of the process.
         guard("dropping the protocol of a connection", || drop(protocol));

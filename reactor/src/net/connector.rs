@@ -14,7 +14,6 @@ use std::fmt;
 use std::io;
 use std::mem;
 use std::net::SocketAddr;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::{Rc, Weak};
 use std::time::{Duration, Instant};
 
@@ -30,7 +29,8 @@ use super::{
     Protocol, TcpClientEndpoint, Transport, UserError,
 };
 use crate::deferred::{Canceller, Deferred, Failure, Resolver, TimeoutError};
-use crate::reactor::{Core, Descriptor, Reactor, Readiness, SlotId, guard, guard_each};
+use crate::guard::{catch, guard, guard_each};
+use crate::reactor::{Core, Descriptor, Reactor, Readiness, SlotId};
 use crate::time::{DelayedCall, TimeSource};
 
 #[cfg(unix)]
@@ -745,7 +745,7 @@ impl Link {
         race.end(core);
         self.leaves_at_once.set(false);
         let (slot, peer) = (winner.slot, winner.address.clone());
-        let built = catch_unwind(AssertUnwindSafe(|| self.factory.build_protocol(&peer)));
+        let built = catch(|| self.factory.build_protocol(&peer));
         let protocol = match built {
             Ok(Some(protocol)) => protocol,
             // As with Twisted, the connection is there, and is lost at once.

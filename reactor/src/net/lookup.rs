@@ -5,10 +5,10 @@
 
 use std::cell::RefCell;
 use std::net::{SocketAddr, ToSocketAddrs};
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 
 use crate::deferred::{Deferred, Failure};
+use crate::guard::catch;
 use crate::reactor::Reactor;
 use crate::threads::defer_to_thread;
 
@@ -27,7 +27,7 @@ impl Lookup {
     ) -> Deferred<Vec<SocketAddr>> {
         let installed = self.0.borrow().clone();
         match installed {
-            Some(look) => catch_unwind(AssertUnwindSafe(|| look(name, port)))
+            Some(look) => catch(|| look(name, port))
                 .unwrap_or_else(|payload| Deferred::fail(Failure::from_panic(payload))),
             None => {
                 let name = name.to_owned();

@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::fmt;
 use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};
-use std::panic::{AssertUnwindSafe, Location, catch_unwind};
+use std::panic::Location;
 use std::rc::{Rc, Weak};
 
 use mio::net::TcpListener;
@@ -16,7 +16,8 @@ use super::connection::Connection;
 use super::intake::{Intake, PortStats, REST, Shortage, is_of_one_connection};
 use super::stream::Stream;
 use super::{Address, Factory};
-use crate::deferred::{Deferred, Failure};
+use crate::deferred::Deferred;
+use crate::guard::{catch, log_panic};
 use crate::health::{Callback, CallbackKind};
 use crate::reactor::{Core, Descriptor, Readiness, SlotId};
 use crate::testing::MemoryListener;
@@ -138,13 +139,16 @@ impl Listener {
     }
 
     fn welcome(&self, core: &Rc<Core>, mut stream: Stream, peer: Address) {
-        let built = catch_unwind(AssertUnwindSafe(|| self.factory.build_protocol(&peer)));
+        let built = catch(|| self.factory.build_protocol(&peer));
         let protocol = match built {
             Ok(Some(protocol)) => protocol,
             Ok(None) => return,
             Err(payload) => {
-                let failure = Failure::from_panic(payload);
-                log::error!(target: "reactor", "build_protocol for {peer} {failure}");
+                log_panic(
+                    "reactor",
+                    format_args!("build_protocol for {peer}"),
+                    payload,
+                );
                 return;
             }
         };

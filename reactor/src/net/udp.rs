@@ -13,7 +13,6 @@ use std::error::Error;
 use std::fmt;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6, ToSocketAddrs};
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::{Rc, Weak};
 
 use mio::net::UdpSocket;
@@ -21,8 +20,9 @@ use mio::net::UdpSocket;
 use super::Address;
 use super::port::first_of;
 use crate::deferred::{Deferred, Failure, Resolver};
+use crate::guard::{catch, guard, log_panic};
 use crate::health::{Callback, CallbackKind, Place};
-use crate::reactor::{Core, Descriptor, Interest, Reactor, Readiness, SlotId, guard};
+use crate::reactor::{Core, Descriptor, Interest, Reactor, Readiness, SlotId};
 use crate::time::TimeSource;
 
 /// Datagrams received before the others have their turn.
@@ -159,7 +159,7 @@ impl Datagrams {
             let Some(protocol) = protocol.as_deref_mut() else {
                 return;
             };
-            catch_unwind(AssertUnwindSafe(|| call(protocol)))
+            catch(|| call(protocol))
         };
         let address = self.address;
         match outcome {
@@ -168,8 +168,7 @@ impl Datagrams {
                 log::error!(target: "reactor", "{what} on {address} failed: {failure:#?}");
             }
             Err(payload) => {
-                let failure = Failure::from_panic(payload);
-                log::error!(target: "reactor", "{what} on {address} {failure}");
+                log_panic("reactor", format_args!("{what} on {address}"), payload);
             }
         }
         if self.is_closed() {

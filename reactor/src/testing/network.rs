@@ -10,8 +10,9 @@ use std::rc::{Rc, Weak};
 
 use super::random::Random;
 use super::wire::{MemoryStream, Wire};
+use crate::guard::guard_each;
 use crate::net::{Address, Connection};
-use crate::reactor::{Core, Readiness, SlotId, guard_each};
+use crate::reactor::{Core, Readiness, SlotId};
 
 /// The first of the ports that are given to those who ask for any.
 const FIRST_PORT: u16 = 49152;

@@ -7,7 +7,6 @@
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::mem;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
@@ -16,6 +15,7 @@ use std::time::{Duration, Instant};
 use parking_lot::{Condvar, Mutex, MutexGuard};
 
 use crate::deferred::{Deferred, Failure};
+use crate::guard::{catch, log_panic};
 use crate::reactor::Reactor;
 
 type Job = Box<dyn FnOnce() + Send>;
@@ -249,9 +249,8 @@ fn do_next(state: &mut MutexGuard<'_, State>) -> bool {
     state.waited += waited;
     state.longest_wait = state.longest_wait.max(waited);
     MutexGuard::unlocked(state, || {
-        if let Err(payload) = catch_unwind(AssertUnwindSafe(job)) {
-            let failure = Failure::from_panic(payload);
-            log::error!(target: "reactor", "a job in a worker thread {failure}");
+        if let Err(payload) = catch(job) {
+            log_panic("reactor", "a job in a worker thread", payload);
         }
     });
     state.active -= 1;
@@ -327,8 +326,8 @@ pub fn defer_to_thread<T: Send + 'static>(
     pool.submit(
         ticket,
         Box::new(move || {
-            let result = catch_unwind(AssertUnwindSafe(function))
-                .unwrap_or_else(|payload| Err(Failure::from_panic(payload)));
+            let result =
+                catch(function).unwrap_or_else(|payload| Err(Failure::from_panic(payload)));
             // A reactor that is gone has failed the Deferred as well.
             let _ = resolver.fire(result);
         }),

@@ -11,7 +11,7 @@ use std::error::Error;
 use std::fmt;
 use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};
-use std::panic::{AssertUnwindSafe, Location, catch_unwind};
+use std::panic::Location;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::thread;
@@ -21,6 +21,7 @@ use parking_lot::Mutex;
 
 use super::RemoteReactor;
 use crate::deferred::Failure;
+use crate::guard::catch;
 use crate::net::{self, CannotListenError, Factory, Port};
 use crate::reactor::Reactor;
 
@@ -236,8 +237,7 @@ impl Crew {
         F: Fn(&Reactor, &Worker) -> Result<(), Failure>,
     {
         let work = || self.work(index, start);
-        let outcome = catch_unwind(AssertUnwindSafe(work))
-            .unwrap_or_else(|payload| Err(Failure::from_panic(payload)));
+        let outcome = catch(work).unwrap_or_else(|payload| Err(Failure::from_panic(payload)));
         self.end(index, outcome);
     }
 

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use super::present;
 use super::timers::{TimerId, Timers};
 use crate::deferred::unhandled;
-use crate::reactor::guard_each;
+use crate::guard::guard_each;
 
 /// Tells the time, and keeps the calls that wait for theirs.
 ///
