@@ -29,11 +29,11 @@ use crate::health::{
     Callback, CallbackKind, Meter, Monitor, ObserverId, Place, ReactorObserver, Stats,
     UnknownObserverError,
 };
+use crate::net::memory::{Network, NothingLeftError};
 use crate::net::{
     Address, CannotListenError, Clients, DatagramProtocol, Factory, Port, Spares, Transport,
     UdpPort,
 };
-use crate::testing::Network;
 use crate::threads::{Door, Pool, RemoteReactor, ThreadPoolStats, Waiting};
 use crate::time::{DelayedCall, ReactorTime, TimeSource};
 use crate::triggers::{Phase, SystemEvent, TriggerId, Triggers, UnknownTriggerError};
@@ -718,8 +718,8 @@ impl Reactor {
         }
         self.start_up();
         while self.step()? {
-            if let Some(network) = &core.network {
-                network.pass_idle_time(core)?;
+            if core.network.is_some() {
+                core.pass_idle_time()?;
             }
         }
         Ok(())
@@ -1041,7 +1041,11 @@ impl Core {
     fn deliver_in_memory(self: &Rc<Self>) {
         if let Some(network) = &self.network {
             self.pool.work_here();
-            network.deliver(self);
+            network.deliver(|slot, readiness| {
+                if let Some(descriptor) = self.descriptor(slot) {
+                    self.hand_on(descriptor, readiness);
+                }
+            });
             self.meter.sleeps(self.time.now(), &self.time);
         }
     }
@@ -1060,6 +1064,17 @@ impl Core {
                 .time
                 .next_deadline()
                 .is_some_and(|deadline| deadline <= self.time.now())
+    }
+
+    /// Moves the clock to the next delayed call if there is nothing to do before that. Of a reactor
+    /// in memory.
+    fn pass_idle_time(&self) -> Result<(), NothingLeftError> {
+        if self.has_work() {
+            return Ok(());
+        }
+        let deadline = self.time.next_deadline().ok_or(NothingLeftError)?;
+        self.time.set_now(deadline);
+        Ok(())
     }
 
     /// What watches sockets; asked before one is opened that a reactor in memory does not have.

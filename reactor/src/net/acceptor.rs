@@ -5,11 +5,11 @@ use std::io;
 use mio::net::TcpListener;
 
 use super::Address;
+use super::memory::MemoryListener;
 use super::stream::Stream;
 #[cfg(unix)]
 use super::unix::UnixAcceptor;
 use crate::reactor::{Core, Interest, SlotId};
-use crate::testing::MemoryListener;
 
 /// The socket of a port, of whichever kind.
 pub(crate) enum Acceptor {
@@ -55,7 +55,11 @@ impl Acceptor {
             Self::Tcp(socket) => core.register(socket, Interest::Read),
             #[cfg(unix)]
             Self::Unix(acceptor) => core.register(&mut acceptor.socket, Interest::Read),
-            Self::Memory(socket) => Ok(socket.watch(core)),
+            Self::Memory(socket) => {
+                let slot = core.add_slot();
+                socket.watch_at(slot);
+                Ok(slot)
+            }
         }
     }
 }

@@ -82,6 +82,7 @@ mod endpoint;
 mod errors;
 mod intake;
 mod lookup;
+pub(crate) mod memory;
 mod output;
 mod port;
 mod producer;

@@ -14,13 +14,13 @@ use super::UnixServerEndpoint;
 use super::acceptor::Acceptor;
 use super::connection::Connection;
 use super::intake::{Intake, PortStats, REST, Shortage, is_of_one_connection};
+use super::memory::MemoryListener;
 use super::stream::Stream;
 use super::{Address, Factory};
 use crate::deferred::Deferred;
 use crate::guard::{catch, log_panic};
 use crate::health::{Callback, CallbackKind};
 use crate::reactor::{Core, Descriptor, Readiness, SlotId};
-use crate::testing::MemoryListener;
 
 /// Connections accepted before the others have their turn.
 const ACCEPTS_PER_TURN: usize = 64;

@@ -11,8 +11,8 @@ use mio::net::UnixStream;
 use mio::{Interest, Registry, Token};
 
 use super::Address;
+use super::memory::MemoryStream;
 use crate::reactor::{self, Core, SlotId};
-use crate::testing::MemoryStream;
 
 /// The socket of a connection, of whichever kind.
 #[derive(Debug)]
@@ -29,7 +29,11 @@ impl Stream {
     /// [`occupy`](Core::occupy)s the slot next.
     pub(crate) fn watch(&mut self, core: &Core) -> io::Result<SlotId> {
         match self {
-            Self::Memory(stream) => Ok(stream.watch(core)),
+            Self::Memory(stream) => {
+                let slot = core.add_slot();
+                stream.watch_at(slot);
+                Ok(slot)
+            }
             _ => core.register(self, reactor::Interest::Both),
         }
     }

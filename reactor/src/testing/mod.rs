@@ -101,10 +101,7 @@
 //!   Real threads may call [`call_from_thread`](crate::RemoteReactor::call_from_thread); join them
 //!   before the next turn, so that there is only one order.
 
-mod network;
 mod peer;
-mod random;
-mod wire;
 
 use std::cell::Cell;
 use std::fmt;
@@ -114,16 +111,13 @@ use std::ops::Deref;
 use std::rc::Rc;
 use std::time::Duration;
 
+pub use crate::net::memory::NothingLeftError;
+use crate::net::memory::{Network, Wire};
 use crate::net::{Connection, Protocol, Stream, Transport};
 use crate::reactor::{Reactor, ReactorAlreadyRunningError};
 use crate::time::{Clock, ReactorTime, TimeSource};
 
-pub use network::NothingLeftError;
-pub(crate) use network::{MemoryListener, Network};
 pub use peer::{MemoryConnection, MemoryPair};
-pub(crate) use random::Random;
-pub(crate) use wire::MemoryStream;
-use wire::Wire;
 
 /// More turns than that without an end are taken for an endless loop.
 const MOST_TURNS: u32 = 1_000_000;
@@ -321,8 +315,14 @@ impl MemoryReactor {
         let stream = Stream::Memory(Box::new(wire.stream(index)));
         let connection = Connection::new(core, slot, stream, wire.address(1 - index), protocol);
         core.occupy(slot, connection.clone());
-        self.0.network.start_soon(connection.clone());
-        connection.transport_of()
+        let transport = connection.transport_of();
+        let core = Rc::downgrade(core);
+        self.0.network.call_soon(move || {
+            if let Some(core) = core.upgrade() {
+                connection.start_watched(&core);
+            }
+        });
+        transport
     }
 
     /// Two that nobody else has.

@@ -5,7 +5,7 @@ use std::io::{self, Read, Write};
 use std::rc::{Rc, Weak};
 
 use super::Driver;
-use super::wire::Wire;
+use crate::net::memory::Wire;
 use crate::net::{Address, Transport};
 use crate::reactor::{Core, SlotId};
 

@@ -15,7 +15,7 @@ use mio::{Interest, Registry, Token};
 
 use super::Network;
 use crate::net::Address;
-use crate::reactor::{Core, Readiness, SlotId};
+use crate::reactor::{Readiness, SlotId};
 
 /// What the buffers between two connections of a reactor hold.
 const CAPACITY: usize = 64 * 1024;
@@ -303,15 +303,18 @@ impl Wire {
     }
 
     /// Has something arrive, at both ends.
-    pub(crate) fn deliver(self: &Rc<Self>, core: &Rc<Core>, network: &Network) {
+    pub(super) fn deliver(
+        self: &Rc<Self>,
+        network: &Network,
+        mut tell: impl FnMut(SlotId, Readiness),
+    ) {
         self.is_listed.set(false);
         for index in [1, 0] {
             if self.has_work(index)
                 && let Some(readiness) = self.arrive(index, network)
                 && let Some(slot) = self.ends[index].slot.get()
-                && let Some(descriptor) = core.descriptor(slot)
             {
-                core.hand_on(descriptor, readiness);
+                tell(slot, readiness);
             }
         }
         self.list();
@@ -371,12 +374,6 @@ pub(crate) struct MemoryStream {
 }
 
 impl MemoryStream {
-    pub(crate) fn watch(&self, core: &Core) -> SlotId {
-        let slot = core.add_slot();
-        self.watch_at(slot);
-        slot
-    }
-
     /// From now on, whoever has the slot is told what arrives.
     pub(crate) fn watch_at(&self, slot: SlotId) {
         self.end().slot.set(Some(slot));

@@ -11,8 +11,8 @@ use std::rc::{Rc, Weak};
 use super::random::Random;
 use super::wire::{MemoryStream, Wire};
 use crate::guard::guard_each;
-use crate::net::{Address, Connection};
-use crate::reactor::{Core, Readiness, SlotId};
+use crate::net::Address;
+use crate::reactor::{Readiness, SlotId};
 
 /// The first of the ports that are given to those who ask for any.
 const FIRST_PORT: u16 = 49152;
@@ -34,8 +34,7 @@ pub(crate) struct Network {
 enum Busy {
     Wire(Rc<Wire>),
     Backlog(Rc<Backlog>),
-    /// It was made and not yet told so; from then on, its stream is watched at the slot.
-    Start(Rc<Connection>),
+    Call(Box<dyn FnOnce()>),
 }
 
 /// Those who have connected to a port and are not accepted.
@@ -79,13 +78,13 @@ impl Network {
         self.busy.borrow_mut().push(Busy::Wire(wire));
     }
 
-    /// Has a connection told, in the next turn, that it is made.
-    pub(crate) fn start_soon(&self, connection: Rc<Connection>) {
-        self.busy.borrow_mut().push(Busy::Start(connection));
+    /// Makes a call in the next turn, as one of the things that happen in it.
+    pub(crate) fn call_soon(&self, call: impl FnOnce() + 'static) {
+        self.busy.borrow_mut().push(Busy::Call(Box::new(call)));
     }
 
-    /// Has everything happen that is to happen in this turn.
-    pub(crate) fn deliver(&self, core: &Rc<Core>) {
+    /// Has everything happen that is to happen in this turn, and tells the slots that it is for.
+    pub(crate) fn deliver(&self, mut tell: impl FnMut(SlotId, Readiness)) {
         let mut busy = self.busy.take();
         if let Some(random) = &self.random {
             random.shuffle(&mut busy);
@@ -96,27 +95,15 @@ impl Network {
                 return;
             }
             match item {
-                Busy::Wire(wire) => wire.deliver(core, self),
-                Busy::Start(connection) => connection.start_watched(core),
+                Busy::Wire(wire) => wire.deliver(self, &mut tell),
+                Busy::Call(call) => call(),
                 Busy::Backlog(backlog) => {
-                    if let Some(slot) = backlog.slot.get()
-                        && let Some(listener) = core.descriptor(slot)
-                    {
-                        core.hand_on(listener, READABLE);
+                    if let Some(slot) = backlog.slot.get() {
+                        tell(slot, READABLE);
                     }
                 }
             }
         });
-    }
-
-    /// Moves the clock to the next delayed call if there is nothing to do before that.
-    pub(crate) fn pass_idle_time(&self, core: &Core) -> Result<(), NothingLeftError> {
-        if core.has_work() {
-            return Ok(());
-        }
-        let deadline = core.time().next_deadline().ok_or(NothingLeftError)?;
-        core.time().set_now(deadline);
-        Ok(())
     }
 
     /// An address for whoever connects to `to`.
@@ -227,10 +214,9 @@ impl MemoryListener {
         self.backlog.address
     }
 
-    pub(crate) fn watch(&self, core: &Core) -> SlotId {
-        let slot = core.add_slot();
+    /// From now on, whoever has the slot is told of those who come.
+    pub(crate) fn watch_at(&self, slot: SlotId) {
         self.backlog.slot.set(Some(slot));
-        slot
     }
 
     pub(crate) fn accept(&self) -> io::Result<(MemoryStream, Address)> {
