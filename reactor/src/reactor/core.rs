@@ -1,0 +1,391 @@
+//! What the reactor and the things that it drives share: its parts, and the slots of its sockets.
+//!
+//! Each [`Descriptor`] has a slot, and the selector, or the network in memory, says that a slot is
+//! ready. A [`SlotId`] tells a descriptor from those that had its slot before.
+
+use std::cell::{Cell, RefCell, RefMut};
+use std::collections::HashMap;
+use std::io;
+use std::rc::Rc;
+
+use mio::event::Source;
+use mio::{Events, Poll, Registry, Token, Waker};
+use slab::Slab;
+
+use super::run_loop::LifeState;
+use crate::guard::guard;
+use crate::health::{Callback, CallbackKind, Meter, Place};
+use crate::net::memory::Network;
+use crate::net::{Address, Clients, Factory, Spares, Transport};
+#[cfg(unix)]
+use crate::signals::Signals;
+use crate::threads::{Door, Pool, Waiting};
+use crate::time::TimeSource;
+use crate::triggers::Triggers;
+
+/// What the reactor and the things it drives share.
+pub(crate) struct Core {
+    pub(super) time: TimeSource,
+    /// Borrowed only while asleep. `None` where there is a network in its place.
+    pub(super) poll: Option<RefCell<Poll>>,
+    pub(super) registry: Option<Registry>,
+    /// What a reactor in memory has for a system.
+    pub(super) network: Option<Rc<Network>>,
+    /// Taken out while its events are handled.
+    pub(super) events: Cell<Option<Events>>,
+    pub(super) slots: RefCell<Slab<Slot>>,
+    pub(super) next_generation: Cell<u32>,
+    /// Those who want to be seen to before the next sleep.
+    pub(super) attention: RefCell<Vec<Rc<dyn Descriptor>>>,
+    /// One for all connections; taken out while it is in use.
+    pub(super) read_buffer: Cell<Vec<u8>>,
+    pub(super) spares: RefCell<Spares>,
+    /// Before the pool: its threads are joined when it is dropped, and none may wait here then.
+    pub(super) door: Door,
+    pub(super) pool: Pool,
+    pub(super) waiting: Waiting,
+    pub(super) clients: Clients,
+    pub(super) triggers: Rc<Triggers>,
+    pub(super) meter: Rc<Meter>,
+    pub(super) state: Cell<LifeState>,
+    /// How often it was started.
+    pub(super) runs: Cell<u64>,
+    /// Whether `run` or `turn_once` is on the stack.
+    pub(super) is_turning: Cell<bool>,
+    /// From the *during* phase of startup until that of shutdown.
+    pub(super) is_running: Cell<bool>,
+    /// How many ports and connectors use each shared factory.
+    pub(super) factories: RefCell<HashMap<usize, usize>>,
+    pub(super) exit_signal: Cell<Option<i32>>,
+    #[cfg(unix)]
+    pub(super) signals: RefCell<Option<Signals>>,
+}
+
+/// What a reactor outside of tests stands on.
+pub(super) struct System {
+    poll: Poll,
+    registry: Registry,
+    waker: Waker,
+}
+
+/// A registered socket.
+pub(super) struct Slot {
+    /// Tells this socket from those that had the same slot before.
+    generation: u32,
+    /// `None` between registering and occupying.
+    pub(super) descriptor: Option<Rc<dyn Descriptor>>,
+}
+
+/// Names one registered socket. Never names another one, however often its slot is reused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) struct SlotId {
+    index: u32,
+    generation: u32,
+}
+
+/// What a socket is watched for.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Interest {
+    Read,
+    Both,
+}
+
+/// What an event says.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Readiness {
+    pub(crate) is_readable: bool,
+    pub(crate) is_writable: bool,
+    /// The peer sends no more.
+    pub(crate) has_hung_up: bool,
+    /// Nothing can be sent any more: the connection broke, or both sides have closed it.
+    pub(crate) cannot_send: bool,
+    /// The system has an error to tell.
+    pub(crate) has_failed: bool,
+}
+
+/// Something that the reactor drives (Twisted's `FileDescriptor`).
+pub(crate) trait Descriptor {
+    /// An event has come.
+    fn ready(self: Rc<Self>, core: &Rc<Core>, readiness: Readiness);
+
+    /// It had asked for attention.
+    fn attend(self: Rc<Self>, core: &Rc<Core>);
+
+    /// The reactor stops.
+    fn shut_down(self: Rc<Self>, core: &Rc<Core>);
+
+    /// What a protocol says to it, if it has one.
+    fn transport(self: Rc<Self>) -> Option<Transport> {
+        None
+    }
+
+    /// What it is called when it is slow.
+    fn callback(&self) -> Callback {
+        let kind = CallbackKind::Other("descriptor");
+        Callback::new(kind, Place::Type(std::any::type_name::<Self>()))
+    }
+
+    /// The other end, for the record of a slow one.
+    fn peer(&self) -> Option<Address> {
+        None
+    }
+}
+
+pub(super) const WAKER: Token = Token(usize::MAX);
+pub(super) const SIGNAL: Token = Token(usize::MAX - 1);
+
+/// A slot is named by half of a token, and its generation by the other half.
+const HALF: u32 = usize::BITS / 2;
+
+/// Events taken from the system at once.
+const EVENTS_PER_TURN: usize = 1024;
+
+/// The read buffer of a reactor.
+const READ_BUFFER_BYTES: usize = 64 * 1024;
+
+impl System {
+    pub(super) fn new() -> io::Result<Self> {
+        let poll = Poll::new()?;
+        let registry = poll.registry().try_clone()?;
+        let waker = Waker::new(&registry, WAKER)?;
+        Ok(Self {
+            poll,
+            registry,
+            waker,
+        })
+    }
+}
+
+impl Core {
+    pub(super) fn new(
+        time: TimeSource,
+        system: Option<System>,
+        network: Option<Rc<Network>>,
+    ) -> Self {
+        let events = system
+            .is_some()
+            .then(|| Events::with_capacity(EVENTS_PER_TURN));
+        let (poll, registry, waker) = match system {
+            Some(system) => (
+                Some(RefCell::new(system.poll)),
+                Some(system.registry),
+                Some(system.waker),
+            ),
+            None => (None, None, None),
+        };
+        let meter = Rc::new(Meter::new(time.now()));
+        Self {
+            time,
+            poll,
+            registry,
+            network,
+            events: Cell::new(events),
+            slots: RefCell::new(Slab::new()),
+            next_generation: Cell::new(0),
+            attention: RefCell::new(Vec::new()),
+            read_buffer: Cell::new(Vec::new()),
+            spares: RefCell::new(Spares::default()),
+            door: Door::new(waker),
+            pool: Pool::new(),
+            waiting: RefCell::new(Slab::new()),
+            clients: Clients::default(),
+            triggers: Rc::new(Triggers::default()),
+            meter,
+            state: Cell::new(LifeState::Idle),
+            runs: Cell::new(0),
+            is_turning: Cell::new(false),
+            is_running: Cell::new(false),
+            factories: RefCell::new(HashMap::new()),
+            exit_signal: Cell::new(None),
+            #[cfg(unix)]
+            signals: RefCell::new(None),
+        }
+    }
+
+    pub(crate) fn time(&self) -> &TimeSource {
+        &self.time
+    }
+
+    pub(crate) fn pool(&self) -> &Pool {
+        &self.pool
+    }
+
+    pub(crate) fn waiting(&self) -> &Waiting {
+        &self.waiting
+    }
+
+    pub(crate) fn clients(&self) -> &Clients {
+        &self.clients
+    }
+
+    pub(crate) fn spares(&self) -> RefMut<'_, Spares> {
+        self.spares.borrow_mut()
+    }
+
+    pub(crate) fn take_read_buffer(&self) -> Vec<u8> {
+        let mut buffer = self.read_buffer.take();
+        if buffer.is_empty() {
+            buffer.resize(READ_BUFFER_BYTES, 0);
+        }
+        buffer
+    }
+
+    pub(crate) fn put_read_buffer(&self, buffer: Vec<u8>) {
+        self.read_buffer.set(buffer);
+    }
+
+    /// Puts a descriptor on the list of those that are seen to before the next sleep.
+    pub(crate) fn want_attention(&self, descriptor: Rc<dyn Descriptor>) {
+        self.attention.borrow_mut().push(descriptor);
+    }
+
+    /// The network of a reactor in memory.
+    pub(crate) fn network(&self) -> Option<&Rc<Network>> {
+        self.network.as_ref()
+    }
+
+    /// What watches sockets; asked before one is opened that a reactor in memory does not have.
+    pub(crate) fn system(&self) -> io::Result<&Registry> {
+        self.registry.as_ref().ok_or_else(|| {
+            let message = "a reactor in memory has TCP connections and no other sockets";
+            io::Error::new(io::ErrorKind::Unsupported, message)
+        })
+    }
+
+    /// Watches a socket, whose descriptor [`occupy`](Self::occupy)s the slot next.
+    pub(crate) fn register(
+        &self,
+        socket: &mut impl Source,
+        interest: Interest,
+    ) -> io::Result<SlotId> {
+        let registry = self.system()?;
+        let id = self.add_slot();
+        let interest = match interest {
+            Interest::Read => mio::Interest::READABLE,
+            Interest::Both => mio::Interest::READABLE | mio::Interest::WRITABLE,
+        };
+        if let Err(error) = registry.register(socket, id.token(), interest) {
+            self.release(id);
+            return Err(error);
+        }
+        Ok(id)
+    }
+
+    /// A slot for something that is told of events by other means than the selector.
+    pub(crate) fn add_slot(&self) -> SlotId {
+        let generation = self.next_generation.get();
+        self.next_generation.set(generation.wrapping_add(1));
+        let index = self.slots.borrow_mut().insert(Slot {
+            generation,
+            descriptor: None,
+        });
+        // There are fewer descriptors than that.
+        SlotId {
+            index: u32::try_from(index).unwrap_or(u32::MAX),
+            generation,
+        }
+    }
+
+    pub(crate) fn occupy(&self, id: SlotId, descriptor: Rc<dyn Descriptor>) {
+        if let Some(slot) = self.slots.borrow_mut().get_mut(id.index as usize) {
+            slot.descriptor = Some(descriptor);
+        }
+    }
+
+    /// Frees the slot. Closing the socket ends the watch.
+    pub(crate) fn release(&self, id: SlotId) {
+        let mut slots = self.slots.borrow_mut();
+        let is_same = |slot: &&mut Slot| slot.generation == id.generation;
+        if slots.get_mut(id.index as usize).filter(is_same).is_some() {
+            let released = slots.remove(id.index as usize);
+            drop(slots); // the descriptor may be dropped here, with whatever it owns
+            drop(released);
+        }
+    }
+
+    /// The descriptor that an event is for, unless its slot has been given to another since.
+    pub(super) fn find(&self, token: Token) -> Option<Rc<dyn Descriptor>> {
+        let id = SlotId::of(token);
+        let slots = self.slots.borrow();
+        let slot = slots.get(id.index as usize)?;
+        (slot.generation & generation_mask() == id.generation)
+            .then(|| slot.descriptor.clone())
+            .flatten()
+    }
+
+    /// Who has this slot, unless it was given to another since.
+    pub(crate) fn descriptor(&self, id: SlotId) -> Option<Rc<dyn Descriptor>> {
+        self.find(id.token())
+    }
+
+    pub(crate) fn factory_opens(&self, factory: &dyn Factory) {
+        let is_first = match factory.shared_identity() {
+            None => true,
+            Some(identity) => {
+                let mut factories = self.factories.borrow_mut();
+                let ports = factories.entry(identity).or_default();
+                *ports += 1;
+                *ports == 1
+            }
+        };
+        if is_first {
+            guard("start_factory", || factory.start_factory());
+        }
+    }
+
+    pub(crate) fn factory_closed(&self, factory: &dyn Factory) {
+        let is_last = match factory.shared_identity() {
+            None => true,
+            Some(identity) => {
+                let mut factories = self.factories.borrow_mut();
+                let ports = factories.entry(identity).or_default();
+                *ports = ports.saturating_sub(1);
+                let is_last = *ports == 0;
+                if is_last {
+                    factories.remove(&identity);
+                }
+                is_last
+            }
+        };
+        if is_last {
+            guard("stop_factory", || factory.stop_factory());
+        }
+    }
+
+    /// Tells a descriptor what happened to it.
+    pub(crate) fn hand_on(self: &Rc<Self>, descriptor: Rc<dyn Descriptor>, readiness: Readiness) {
+        self.meter.count_event();
+        self.watched(descriptor, |descriptor| descriptor.ready(self, readiness));
+    }
+
+    /// Calls a descriptor, timed if the turn is watched.
+    pub(super) fn watched(
+        &self,
+        descriptor: Rc<dyn Descriptor>,
+        call: impl FnOnce(Rc<dyn Descriptor>),
+    ) {
+        let Some(frame) = self.meter.begin() else {
+            return call(descriptor);
+        };
+        let callback = descriptor.callback(); // which it may not know any more when it is lost
+        call(descriptor.clone());
+        self.meter.end_frame(frame, callback, || descriptor.peer());
+    }
+}
+
+fn generation_mask() -> u32 {
+    u32::try_from(usize::MAX >> HALF).unwrap_or(u32::MAX)
+}
+
+impl SlotId {
+    fn token(self) -> Token {
+        Token(self.index as usize | ((self.generation & generation_mask()) as usize) << HALF)
+    }
+
+    fn of(token: Token) -> Self {
+        Self {
+            index: (token.0 & (usize::MAX >> HALF)) as u32,
+            generation: (token.0 >> HALF) as u32,
+        }
+    }
+}

@@ -1,0 +1,492 @@
+//! The loop itself.
+//!
+//! A *turn* does, in this order: the delayed calls that are due, the calls that other threads have
+//! made, what connections want done (sending what was written, closing, going on with what was cut
+//! short in the turn before), and then, asleep until something happens, the events of sockets.
+//! Each of these takes only what was there when it began, so that nothing that keeps producing
+//! work can keep the others from theirs.
+//!
+//! Whatever is called from here is called with nothing borrowed, so it may call anything; and with
+//! its panics caught, so it can stop nothing but itself.
+
+use std::io;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use mio::event::Event;
+
+use super::core::{Core, Descriptor, Readiness, SIGNAL, WAKER};
+use super::{Reactor, ReactorAlreadyRunningError};
+use crate::deferred::Failure;
+use crate::guard::{guard, guard_each};
+use crate::health::{Callback, CallbackKind};
+use crate::net::memory::NothingLeftError;
+#[cfg(unix)]
+use crate::signals::Signals;
+use crate::triggers::SystemEvent;
+
+/// Where a reactor is between starting and having stopped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum LifeState {
+    Idle,
+    Starting,
+    Running,
+    /// Asked to stop; the shutdown triggers run when the turn is over.
+    Stopping,
+    /// The *before* triggers of shutdown are running, or their Deferreds are waited for.
+    ShuttingDown,
+    /// Those are done; the rest of the shutdown comes when the turn is over.
+    Closing,
+}
+
+/// The longest sleep asked of the system; some take no more than 24 days.
+const LONGEST_SLEEP: Duration = Duration::from_secs(24 * 60 * 60);
+
+impl Reactor {
+    pub(super) fn run_until_stopped(&self, with_signals: bool) -> Result<(), Failure> {
+        let core = &self.0;
+        if core.state.get() != LifeState::Idle {
+            return Err(ReactorAlreadyRunningError.into());
+        }
+        core.state.set(LifeState::Starting);
+        core.is_turning.set(true);
+        core.exit_signal.set(None);
+        core.meter.wakes(core.time.now(), &core.time);
+        let outcome = self.live(with_signals);
+        self.end_run();
+        core.is_turning.set(false);
+        outcome
+    }
+
+    /// One turn for a loop that is not ours; the first one starts the reactor.
+    pub(super) fn turn_outside(&self, timeout: Duration) -> Result<bool, Failure> {
+        let core = &self.0;
+        if core.is_turning.replace(true) {
+            return Err(ReactorAlreadyRunningError.into());
+        }
+        if self.is_idle() {
+            core.state.set(LifeState::Starting);
+            core.exit_signal.set(None);
+            self.start_up();
+        }
+        let outcome = self.turn_within(timeout);
+        if !matches!(outcome, Ok(true)) {
+            self.end_run();
+        }
+        core.is_turning.set(false);
+        Ok(outcome?)
+    }
+
+    /// Comes also after an error of the selector: what the loop drove must not outlive it half-open.
+    fn end_run(&self) {
+        let core = &self.0;
+        core.close_all();
+        core.stop_threads();
+        core.remove_signals();
+        core.is_running.set(false);
+        core.state.set(LifeState::Idle);
+        core.meter.sleeps(core.time.now(), &core.time);
+    }
+
+    /// From startup to the end of shutdown.
+    fn live(&self, with_signals: bool) -> Result<(), Failure> {
+        let core = &self.0;
+        let _inside = core.network.as_ref().map(|network| network.enter());
+        if with_signals {
+            core.install_signals()?;
+        }
+        self.start_up();
+        while self.step()? {
+            if core.network.is_some() {
+                core.pass_idle_time()?;
+            }
+        }
+        Ok(())
+    }
+
+    fn start_up(&self) {
+        let core = &self.0;
+        core.door.let_wait();
+        let run = core.runs.get() + 1;
+        core.runs.set(run);
+        let starting = Rc::downgrade(core);
+        let begun = core.triggers.begin(SystemEvent::Startup);
+        drop(begun.add_callback(move |()| {
+            // What a trigger waited for may come when the run it was for is over.
+            if let Some(core) = starting.upgrade()
+                && core.runs.get() == run
+                && core.state.get() != LifeState::Idle
+            {
+                // It may have been asked to stop in the meantime.
+                if core.state.get() == LifeState::Starting {
+                    core.state.set(LifeState::Running);
+                    core.is_running.set(true);
+                    if core.network.is_none() {
+                        core.pool.start();
+                    }
+                }
+                core.triggers.finish(SystemEvent::Startup);
+            }
+            Ok(())
+        }));
+    }
+
+    /// Begins or finishes the shutdown, if it is time for that. `true` when it is over.
+    #[inline]
+    fn wind_up(&self) -> bool {
+        let core = &self.0;
+        if core.state.get() == LifeState::Stopping {
+            self.begin_shutdown();
+        }
+        if core.state.get() == LifeState::Closing {
+            self.finish_shutdown();
+            return true;
+        }
+        false
+    }
+
+    /// A turn, or what comes between turns. `false` once it has shut down.
+    #[inline]
+    fn step(&self) -> io::Result<bool> {
+        if self.wind_up() {
+            return Ok(false);
+        }
+        self.turn()?;
+        Ok(true)
+    }
+
+    /// Begins to run in memory, where turns are made by [`turn_in_memory`](Self::turn_in_memory).
+    pub(crate) fn start_in_memory(&self) -> Result<(), ReactorAlreadyRunningError> {
+        if !self.is_idle() {
+            return Err(ReactorAlreadyRunningError);
+        }
+        self.0.state.set(LifeState::Starting);
+        self.0.exit_signal.set(None);
+        self.start_up();
+        Ok(())
+    }
+
+    /// Makes one turn, if it runs, and is not called from inside one. Whether there is more to do at
+    /// this moment.
+    pub(crate) fn turn_in_memory(&self) -> bool {
+        if self.is_idle() || self.0.is_turning.replace(true) {
+            return false;
+        }
+        // Without a system, nothing in it fails.
+        let goes_on = matches!(self.step(), Ok(true));
+        if !goes_on {
+            self.end_run();
+        }
+        self.0.is_turning.set(false);
+        goes_on && self.0.has_work()
+    }
+
+    fn begin_shutdown(&self) {
+        let core = &self.0;
+        core.state.set(LifeState::ShuttingDown);
+        let (waiting, run) = (Rc::downgrade(core), core.runs.get());
+        let begun = core.triggers.begin(SystemEvent::Shutdown);
+        drop(begun.add_callback(move |()| {
+            // The last of them may be fired from anywhere, also from inside a protocol, which
+            // cannot be told there that it is disconnected. So the loop does the rest.
+            if let Some(core) = waiting.upgrade()
+                && core.runs.get() == run
+                && core.state.get() == LifeState::ShuttingDown
+            {
+                core.state.set(LifeState::Closing);
+            }
+            Ok(())
+        }));
+    }
+
+    fn finish_shutdown(&self) {
+        let core = &self.0;
+        core.is_running.set(false);
+        core.close_all();
+        // Without threads, what they were given is done here.
+        while core.network.is_some() && core.pool.work_here() {}
+        core.stop_threads();
+        // What the last jobs handed back still fires.
+        self.make_thread_calls();
+        core.triggers.finish(SystemEvent::Shutdown);
+    }
+
+    /// One turn of the loop.
+    fn turn(&self) -> io::Result<()> {
+        let _watch = self.0.meter.watch_turn();
+        let looked = self.work();
+        // A turn that ended the run must not go to sleep.
+        if matches!(self.0.state.get(), LifeState::Stopping | LifeState::Closing) {
+            return Ok(());
+        }
+        self.sleep(None, looked)
+    }
+
+    /// One turn, the other way round: what the sleep brings is done before it returns. `false` when
+    /// the shutdown is over.
+    fn turn_within(&self, timeout: Duration) -> io::Result<bool> {
+        if self.wind_up() {
+            return Ok(false);
+        }
+        let _watch = self.0.meter.watch_turn();
+        self.sleep(Some(timeout.min(LONGEST_SLEEP)), None)?;
+        self.work();
+        let goes_on = !self.wind_up();
+        // What comes until the next turn is not the loop's.
+        self.0.meter.sleeps(self.0.time.now(), &self.0.time);
+        Ok(goes_on)
+    }
+
+    /// The time, if it was looked at and nothing was called since.
+    fn work(&self) -> Option<Instant> {
+        let core = &self.0;
+        if !core.meter.is_awake() {
+            core.meter.wakes(core.time.now(), &core.time);
+        }
+        let looked = self.make_delayed_calls();
+        let has_called = self.make_thread_calls();
+        let has_attended = core.attend();
+        looked.filter(|_| !has_called && !has_attended)
+    }
+
+    /// Sleeps until something happens, for `limit` at most, and handles the events. In memory it
+    /// does not wait. Where the time is known it need not be read again.
+    fn sleep(&self, limit: Option<Duration>, looked: Option<Instant>) -> io::Result<()> {
+        let core = &self.0;
+        // None inside of a turn, which nothing asks for.
+        let (Some(poll), Some(mut events)) = (&core.poll, core.events.take()) else {
+            core.deliver_in_memory();
+            return Ok(());
+        };
+        let timeout = core.time_to_sleep(looked).into_iter().chain(limit).min();
+        let polled = poll.borrow_mut().poll(&mut events, timeout);
+        core.meter.wakes(core.time.begin_turn(), &core.time);
+        let outcome = match polled {
+            Ok(()) => {
+                guard_each("a socket's event", events.iter(), |event| {
+                    self.dispatch(event)
+                });
+                Ok(())
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(()),
+            Err(error) => Err(error),
+        };
+        core.events.set(Some(events));
+        outcome
+    }
+
+    /// The time, if it was looked at and nothing was called since.
+    fn make_delayed_calls(&self) -> Option<Instant> {
+        let (time, meter) = (&self.0.time, &self.0.meter);
+        if time.is_empty() {
+            return None;
+        }
+        // A call that schedules another is given a later moment than this.
+        let now = time.begin_turn();
+        let (mut count, mut lag) = (0, Duration::ZERO);
+        while let Some(due) = time.next_of_turn(now) {
+            // Those before it may have taken a while. It costs a clock read to know, so that is
+            // for those who are told; else the first, which waited longest, stands for them all.
+            if count == 0 {
+                lag = now.saturating_duration_since(due.deadline());
+            } else if meter.is_observed() {
+                lag = lag.max(time.now().saturating_duration_since(due.deadline()));
+            }
+            count += 1;
+            let frame = meter.begin();
+            guard("a delayed call", || due.call());
+            meter.end(frame, Callback::at(CallbackKind::DelayedCall, due.line()));
+        }
+        if count == 0 {
+            return Some(now);
+        }
+        meter.count_delayed_calls(count, lag);
+        None
+    }
+
+    /// Whether there were any.
+    fn make_thread_calls(&self) -> bool {
+        let (door, meter) = (&self.0.door, &self.0.meter);
+        door.open();
+        let mut count = 0;
+        while let Some((line, call)) = door.next() {
+            count += 1;
+            let frame = meter.begin();
+            guard("a call from another thread", || call(self));
+            meter.end(frame, Callback::at(CallbackKind::ThreadCall, line));
+        }
+        meter.count_thread_calls(count);
+        count > 0
+    }
+
+    fn dispatch(&self, event: &Event) {
+        let core = &self.0;
+        match event.token() {
+            WAKER => {}
+            SIGNAL => {
+                if let Some(signal) = core.taken_signal() {
+                    core.exit_signal.set(Some(signal));
+                    // If it stops already, it goes on doing so.
+                    let _ = self.stop();
+                }
+            }
+            token => {
+                if let Some(descriptor) = core.find(token) {
+                    let readiness = Readiness {
+                        is_readable: event.is_readable() || event.is_read_closed(),
+                        is_writable: event.is_writable(),
+                        has_hung_up: event.is_read_closed(),
+                        cannot_send: event.is_write_closed(),
+                        has_failed: event.is_error(),
+                    };
+                    core.hand_on(descriptor, readiness);
+                }
+            }
+        }
+    }
+}
+
+impl Core {
+    /// What a turn does where there is no system to ask.
+    #[cold]
+    fn deliver_in_memory(self: &Rc<Self>) {
+        if let Some(network) = &self.network {
+            self.pool.work_here();
+            network.deliver(|slot, readiness| {
+                if let Some(descriptor) = self.descriptor(slot) {
+                    self.hand_on(descriptor, readiness);
+                }
+            });
+            self.meter.sleeps(self.time.now(), &self.time);
+        }
+    }
+
+    /// Whether there is something to do that nothing needs to happen for. Of a reactor in memory.
+    fn has_work(&self) -> bool {
+        matches!(self.state.get(), LifeState::Stopping | LifeState::Closing)
+            || !self.attention.borrow().is_empty()
+            || self.door.has_calls()
+            || self.pool.has_queued()
+            || self
+                .network
+                .as_ref()
+                .is_some_and(|network| network.has_work())
+            || self
+                .time
+                .next_deadline()
+                .is_some_and(|deadline| deadline <= self.time.now())
+    }
+
+    /// Moves the clock to the next delayed call if there is nothing to do before that. Of a reactor
+    /// in memory.
+    fn pass_idle_time(&self) -> Result<(), NothingLeftError> {
+        if self.has_work() {
+            return Ok(());
+        }
+        let deadline = self.time.next_deadline().ok_or(NothingLeftError)?;
+        self.time.set_now(deadline);
+        Ok(())
+    }
+
+    /// Sees to those who have asked for it up to now. Whether there were any.
+    fn attend(self: &Rc<Self>) -> bool {
+        if self.attention.borrow().is_empty() {
+            return false;
+        }
+        let mut asking = self.attention.take();
+        guard_each("what a socket wanted", asking.drain(..), |descriptor| {
+            self.watched(descriptor, |descriptor| descriptor.attend(self));
+        });
+        // Keeps the capacity, unless somebody has asked meanwhile.
+        let mut attention = self.attention.borrow_mut();
+        if attention.is_empty() {
+            *attention = asking;
+        }
+        true
+    }
+
+    /// How long the selector may wait. `now` is the time where that is known.
+    fn time_to_sleep(&self, now: Option<Instant>) -> Option<Duration> {
+        if !self.attention.borrow().is_empty() {
+            return Some(Duration::ZERO); // the turn ends with the next look at the clock
+        }
+        let mut now = now.unwrap_or_else(|| self.time.now());
+        if self.meter.sleeps(now, &self.time) {
+            // Those who were told may have done anything.
+            now = self.time.now();
+            let has_ended = matches!(self.state.get(), LifeState::Stopping | LifeState::Closing);
+            if has_ended || !self.attention.borrow().is_empty() {
+                return Some(Duration::ZERO);
+            }
+        }
+        let deadline = self.time.next_deadline()?;
+        Some(deadline.saturating_duration_since(now).min(LONGEST_SLEEP))
+    }
+
+    /// Closes every port and connection, and drops what waits for a time that will not come.
+    pub(super) fn close_all(self: &Rc<Self>) {
+        // What is told of the end may open something new, but not for ever.
+        for _ in 0..3 {
+            self.clients.shut_down(self);
+            let open: Vec<Rc<dyn Descriptor>> = self
+                .slots
+                .borrow()
+                .iter()
+                .filter_map(|(_, slot)| slot.descriptor.clone())
+                .collect();
+            guard_each("the end of a socket", open.into_iter(), |descriptor| {
+                descriptor.shut_down(self);
+            });
+            guard_each(
+                "the end of a socket",
+                self.attention.take().into_iter(),
+                drop,
+            );
+            self.time.clear();
+        }
+        self.clients.give_up(self);
+    }
+
+    /// Waits until the threads of the pool have ended, none of which may then wait for the loop.
+    fn stop_threads(&self) {
+        self.door.send_home();
+        self.pool.stop();
+    }
+
+    #[cfg(unix)]
+    fn install_signals(&self) -> io::Result<()> {
+        let Some(registry) = &self.registry else {
+            return Ok(());
+        };
+        let mut signals = Signals::install()?;
+        registry.register(&mut signals.socket, SIGNAL, mio::Interest::READABLE)?;
+        self.signals.replace(Some(signals));
+        Ok(())
+    }
+
+    #[cfg(unix)]
+    fn remove_signals(&self) {
+        if let (Some(mut signals), Some(registry)) = (self.signals.take(), &self.registry) {
+            let _ = registry.deregister(&mut signals.socket);
+        }
+    }
+
+    #[cfg(unix)]
+    fn taken_signal(&self) -> Option<i32> {
+        self.signals.borrow().as_ref()?.take()
+    }
+
+    // Later: SetConsoleCtrlHandler through the same door, once somebody runs this on Windows.
+    #[cfg(not(unix))]
+    fn install_signals(&self) -> io::Result<()> {
+        Ok(())
+    }
+
+    #[cfg(not(unix))]
+    fn remove_signals(&self) {}
+
+    #[cfg(not(unix))]
+    fn taken_signal(&self) -> Option<i32> {
+        None
+    }
+}
