@@ -1,31 +1,23 @@
-//! One TCP connection: the reactor's side of it, and the [`Transport`] that protocols see.
+//! One connection: the reactor's side of it.
 //!
-//! Nothing that a protocol calls touches the socket. Writing queues, closing and resuming set a
-//! flag, and each of them puts the connection on the reactor's list of those that want
+//! Nothing that a protocol calls on its [`Transport`] touches the socket. Writing queues, closing and
+//! resuming set a flag, and each of them puts the connection on the reactor's list of those that want
 //! [attention](Descriptor::attend), which comes before the reactor sleeps. So a protocol is never
 //! called from inside itself, all that was written while handling one event leaves at once, and
 //! every call is allowed at any time.
 
 use std::cell::{Cell, RefCell};
-use std::fmt;
 use std::io::{self, Read};
 use std::net::Shutdown;
 use std::rc::{Rc, Weak};
 
-use bytes::Bytes;
-
-use super::output::{Output, WORTH_SHARING};
-use super::producer::Producer;
+use super::output::Output;
 use super::stream::Stream;
-use super::{
-    Address, ConnectionAborted, ConnectionDone, ConnectionLost, ProducerRegisteredError, Protocol,
-    PullProducer, PushProducer,
-};
+use super::{Address, ConnectionAborted, ConnectionDone, ConnectionLost, Protocol, Transport};
 use crate::deferred::Failure;
 use crate::guard::{catch, guard, log_panic};
 use crate::health::{Callback, CallbackKind, Place, watch};
-use crate::reactor::{Core, Descriptor, Reactor, Readiness, SlotId};
-use crate::time::TimeSource;
+use crate::reactor::{Core, Descriptor, Readiness, SlotId};
 
 /// How often one connection is read, or written, before the others have their turn.
 const CALLS_PER_TURN: usize = 16;
@@ -42,7 +34,7 @@ impl Spares {
     /// More than can be in use between two sleeps would only sit there.
     const KEEP: usize = 64;
 
-    fn take(&mut self) -> Box<Output> {
+    pub(super) fn take(&mut self) -> Box<Output> {
         self.0.pop().unwrap_or_default()
     }
 
@@ -55,23 +47,23 @@ impl Spares {
 
 /// The reactor's side of a connection. Only the reactor owns it; transports point to it weakly.
 pub(crate) struct Connection {
-    core: Weak<Core>,
+    pub(super) core: Weak<Core>,
     slot: SlotId,
     /// `None` once closed.
-    stream: RefCell<Option<Stream>>,
+    pub(super) stream: RefCell<Option<Stream>>,
     /// `None` once lost, and while it is being called.
     protocol: Cell<Option<Box<dyn Protocol>>>,
     /// `None` while there is nothing to send and no producer.
-    output: Cell<Option<Box<Output>>>,
-    peer: Address,
-    flags: Flags,
+    pub(super) output: Cell<Option<Box<Output>>>,
+    pub(super) peer: Address,
+    pub(super) flags: Flags,
 }
 
 /// What is known, and what was asked for. All start out false.
 #[derive(Default)]
-struct Flags {
+pub(super) struct Flags {
     /// On the reactor's list of those that want attention.
-    is_queued: Cell<bool>,
+    pub(super) is_queued: Cell<bool>,
     /// The system may have something to read.
     may_read: Cell<bool>,
     /// The peer has said that it sends no more: a short read does not mean that nothing is left.
@@ -81,17 +73,17 @@ struct Flags {
     /// The end of the input was read.
     read_is_closed: Cell<bool>,
     /// The protocol wants no data for now.
-    is_paused: Cell<bool>,
+    pub(super) is_paused: Cell<bool>,
     /// The system takes nothing more for now.
     write_is_blocked: Cell<bool>,
     /// Close once everything is sent.
-    is_closing: Cell<bool>,
+    pub(super) is_closing: Cell<bool>,
     /// Shut down the sending side once everything is sent.
-    is_half_closing: Cell<bool>,
+    pub(super) is_half_closing: Cell<bool>,
     /// The sending side is shut down.
-    write_is_closed: Cell<bool>,
+    pub(super) write_is_closed: Cell<bool>,
     /// Close as soon as possible, whatever is unsent.
-    is_aborting: Cell<bool>,
+    pub(super) is_aborting: Cell<bool>,
     /// Much was queued, or could not be sent at once: the protocol is told when it has gone.
     has_backlog: Cell<bool>,
     /// We have made it, and its connector is told of the end.
@@ -396,7 +388,7 @@ impl Connection {
     }
 
     /// Looks at the queue, if there is one. What looks does nothing else.
-    fn with_queue<R>(&self, look: impl FnOnce(&mut Output) -> R) -> Option<R> {
+    pub(super) fn with_queue<R>(&self, look: impl FnOnce(&mut Output) -> R) -> Option<R> {
         let mut output = self.output.take()?;
         let seen = look(&mut output);
         self.output.set(Some(output));
@@ -432,7 +424,7 @@ impl Connection {
 
     /// More is queued than should be: whoever makes it is to wait.
     #[cold]
-    fn backlog_grows(self: &Rc<Self>) {
+    pub(super) fn backlog_grows(self: &Rc<Self>) {
         self.flags.has_backlog.set(true);
         let producer = self.with_queue(Output::pause).flatten();
         if let (Some(producer), Some(core)) = (producer, self.core.upgrade()) {
@@ -442,7 +434,7 @@ impl Connection {
 
     /// One that panics is asked no more, and the connection ends: whoever waits for the rest
     /// should not wait for ever, nor take what has come for all.
-    fn call_producer(self: &Rc<Self>, core: &Core, call: impl FnOnce()) {
+    pub(super) fn call_producer(self: &Rc<Self>, core: &Core, call: impl FnOnce()) {
         if guard("the producer of a connection", call).is_none() && !self.is_lost() {
             self.flags.is_aborting.set(true);
             self.want_attention(core);
@@ -491,13 +483,13 @@ impl Connection {
         self.with_queue(|output| !output.is_kept() || !output.is_empty()) == Some(true)
     }
 
-    fn want_attention(self: &Rc<Self>, core: &Core) {
+    pub(super) fn want_attention(self: &Rc<Self>, core: &Core) {
         if !self.flags.is_queued.replace(true) {
             core.want_attention(self.clone());
         }
     }
 
-    fn is_lost(&self) -> bool {
+    pub(super) fn is_lost(&self) -> bool {
         self.stream.borrow().is_none()
     }
 }
@@ -566,281 +558,5 @@ impl Descriptor for Connection {
 
     fn peer(&self) -> Option<Address> {
         Some(self.peer.clone())
-    }
-}
-
-/// What a protocol says to its connection (Twisted's `transport`).
-///
-/// Cheap to clone and to keep; it does not keep the connection open. Once the connection is lost,
-/// writing is ignored and everything else does nothing.
-///
-/// Nothing is sent or closed inside these calls. Writing queues, and the loop sends what is queued
-/// before it sleeps. What the system does not take waits in memory without a limit, so who writes
-/// much registers as a [producer](super#producers), or looks at [`buffered`](Self::buffered).
-///
-/// ```
-/// use std::{cell::RefCell, rc::Rc};
-/// use deferred_reactor::{Failure, net::{Protocol, Transport}, testing::MemoryReactor};
-///
-/// /// Everybody who is connected, to be told things by anybody.
-/// #[derive(Clone, Default)]
-/// struct Everybody(Rc<RefCell<Vec<Transport>>>);
-///
-/// impl Protocol for Everybody {
-///     fn connection_made(&mut self, transport: &Transport) -> Result<(), Failure> {
-///         self.0.borrow_mut().push(transport.clone());
-///         Ok(())
-///     }
-///     fn data_received(&mut self, _: &Transport, data: &[u8]) -> Result<(), Failure> {
-///         self.0.borrow().iter().for_each(|one| one.write(data));
-///         Ok(())
-///     }
-///     fn connection_lost(&mut self, _: &Failure) {
-///         self.0.borrow_mut().retain(Transport::is_connected);
-///     }
-/// }
-///
-/// let memory = MemoryReactor::new();
-/// let everybody = Everybody::default();
-/// let (ann, bob) = (memory.connect(everybody.clone()), memory.connect(everybody.clone()));
-/// memory.pump();
-/// ann.send("hello");
-/// memory.pump();
-/// assert_eq!(bob.received(), b"hello");
-/// drop(bob);
-/// memory.pump();
-/// assert_eq!(everybody.0.borrow().len(), 1);
-/// # Ok::<(), Failure>(())
-/// ```
-#[derive(Clone)]
-pub struct Transport(Weak<Connection>);
-
-impl Transport {
-    /// Queues bytes to be sent, in order. They leave before the loop sleeps.
-    pub fn write(&self, data: &[u8]) {
-        self.with_output(|output| output.write(data));
-    }
-
-    /// Queues bytes without copying them, where that is cheaper: long ones, and those that go to
-    /// many connections. The type is that of the crate `bytes`.
-    pub fn write_bytes(&self, data: Bytes) {
-        if data.len() < WORTH_SHARING {
-            // They are dropped here, with nothing borrowed: their owner may do anything then.
-            return self.write(&data);
-        }
-        self.with_output(|output| output.write_bytes(data));
-    }
-
-    /// Lets `write` append to the buffer itself, which spares it one of its own.
-    pub fn write_with(&self, write: impl FnOnce(&mut Vec<u8>)) {
-        /// Gives the buffer back also when `write` panics.
-        struct Lent<'a>(&'a Transport, Vec<u8>);
-        impl Drop for Lent<'_> {
-            fn drop(&mut self) {
-                let buffer = std::mem::take(&mut self.1);
-                self.0.with_output(|output| output.put_back(buffer));
-            }
-        }
-        if let Some(buffer) = self.with_output(Output::lend_buffer) {
-            write(&mut Lent(self, buffer).1);
-        }
-    }
-
-    /// Bytes that are queued and not yet taken by the system.
-    pub fn buffered(&self) -> usize {
-        self.connection().map_or(0, |connection| {
-            connection.with_queue(|output| output.len()).unwrap_or(0)
-        })
-    }
-
-    /// Closes the connection once everything is sent, and its producer, if there is one, is
-    /// unregistered. Nothing is read any more.
-    pub fn lose_connection(&self) {
-        self.set(|flags| &flags.is_closing);
-    }
-
-    /// Closes only the sending side, once everything is sent and a producer is unregistered; reading
-    /// goes on. The protocol is told by
-    /// [`write_connection_lost`](Protocol::write_connection_lost), and the peer sees the end.
-    ///
-    /// When the peer has closed its side as well, the connection is over.
-    pub fn lose_write_connection(&self) {
-        self.set(|flags| &flags.is_half_closing);
-    }
-
-    /// Closes the connection soon, without sending what is queued; the peer sees a reset. The
-    /// protocol is told later, and not inside this call.
-    pub fn abort_connection(&self) {
-        self.set(|flags| &flags.is_aborting);
-    }
-
-    /// Stops reading: the protocol is given no data until
-    /// [`resume_producing`](Self::resume_producing).
-    pub fn pause_producing(&self) {
-        if let Some(connection) = self.connection() {
-            connection.flags.is_paused.set(true);
-        }
-    }
-
-    /// Goes on reading. Does not undo [`lose_connection`](Self::lose_connection).
-    pub fn resume_producing(&self) {
-        if let Some((connection, core)) = self.connected()
-            && connection.flags.is_paused.replace(false)
-        {
-            connection.want_attention(&core);
-        }
-    }
-
-    /// Registers something that writes by itself, to be paused and resumed as the peer reads
-    /// (Twisted's `registerProducer(producer, True)`); see [producers](super#producers).
-    ///
-    /// Nothing is called here, unless more than the limit is queued already, which pauses it, or the
-    /// connection is lost, which stops it. A protocol or a cell that should be reached from
-    /// elsewhere too goes in as an `Rc`; another transport, as it is.
-    ///
-    /// # Errors
-    ///
-    /// [`ProducerRegisteredError`] if another one is registered; `producer` is dropped.
-    pub fn register_producer(
-        &self,
-        producer: impl PushProducer,
-    ) -> Result<(), ProducerRegisteredError> {
-        self.register(Producer::Push(Rc::new(producer)))
-    }
-
-    /// Registers something that writes when it is asked to, which is here, and then whenever
-    /// everything is sent (Twisted's `registerProducer(producer, False)`).
-    ///
-    /// If the connection is lost, it is not asked, but told to stop.
-    ///
-    /// # Errors
-    ///
-    /// [`ProducerRegisteredError`] if another one is registered; `producer` is dropped.
-    pub fn register_pull_producer(
-        &self,
-        producer: impl PullProducer,
-    ) -> Result<(), ProducerRegisteredError> {
-        self.register(Producer::Pull(Rc::new(producer)))
-    }
-
-    /// Forgets the producer, which is told nothing. If the connection was to be closed, it is now,
-    /// once everything is sent.
-    pub fn unregister_producer(&self) {
-        if let Some((connection, core)) = self.connected() {
-            let producer = connection.with_queue(Output::unregister).flatten();
-            connection.want_attention(&core);
-            drop(producer); // whatever it holds goes with nothing borrowed
-        }
-    }
-
-    /// How much may be queued before a push producer is paused: 64 KiB unless set (Twisted's
-    /// `bufferSize`). Counts from the next write on.
-    ///
-    /// More than that is also what [`write_drained`](Protocol::write_drained) is told after.
-    pub fn set_buffer_limit(&self, bytes: usize) {
-        self.with_output(|output| output.set_limit(bytes));
-    }
-
-    /// Whether small writes are sent at once rather than held back for more (`TCP_NODELAY`).
-    pub fn set_tcp_no_delay(&self, on: bool) {
-        if let Some(connection) = self.connection()
-            && let Some(stream) = &*connection.stream.borrow()
-        {
-            stream.set_no_delay(on);
-        }
-    }
-
-    /// The other end; `None` once the connection is lost.
-    pub fn peer(&self) -> Option<Address> {
-        self.connection().map(|connection| connection.peer.clone())
-    }
-
-    /// This end; `None` once the connection is lost.
-    pub fn host(&self) -> Option<Address> {
-        let connection = self.connection()?;
-        let stream = connection.stream.borrow();
-        stream.as_ref()?.local_address()
-    }
-
-    /// Whether the connection is still there.
-    pub fn is_connected(&self) -> bool {
-        self.connection().is_some()
-    }
-
-    /// The clock of the connection's reactor, for deadlines; `None` once the connection is lost.
-    pub fn time_source(&self) -> Option<TimeSource> {
-        let (_, core) = self.connected()?;
-        Some(core.time().clone())
-    }
-
-    /// The reactor that drives the connection; `None` once the connection is lost.
-    pub fn reactor(&self) -> Option<Reactor> {
-        let (_, core) = self.connected()?;
-        Some(Reactor::from_core(core))
-    }
-
-    fn connection(&self) -> Option<Rc<Connection>> {
-        self.0.upgrade().filter(|connection| !connection.is_lost())
-    }
-
-    fn connected(&self) -> Option<(Rc<Connection>, Rc<Core>)> {
-        let connection = self.connection()?;
-        let core = connection.core.upgrade()?;
-        Some((connection, core))
-    }
-
-    fn with_output<R>(&self, write: impl FnOnce(&mut Output) -> R) -> Option<R> {
-        let connection = self.connection()?;
-        let flags = &connection.flags;
-        if flags.write_is_closed.get() {
-            return None;
-        }
-        let mut queue = match connection.output.take() {
-            Some(queue) => queue,
-            None => connection.core.upgrade()?.spares().take(),
-        };
-        let written = write(&mut queue);
-        let has_backlog = queue.has_backlog();
-        connection.output.set(Some(queue));
-        if !flags.is_queued.get() {
-            connection.want_attention(&*connection.core.upgrade()?);
-        }
-        if has_backlog {
-            connection.backlog_grows();
-        }
-        Some(written)
-    }
-
-    fn register(&self, producer: Producer) -> Result<(), ProducerRegisteredError> {
-        match self.with_output(|output| output.register(producer.clone())) {
-            Some(true) => {
-                if let Producer::Pull(_) = producer
-                    && let Some((connection, core)) = self.connected()
-                {
-                    connection.call_producer(&core, || producer.resume());
-                }
-                Ok(())
-            }
-            Some(false) => Err(ProducerRegisteredError),
-            None => {
-                guard("the producer of a connection", || producer.stop());
-                Ok(())
-            }
-        }
-    }
-
-    fn set(&self, flag: impl FnOnce(&Flags) -> &Cell<bool>) {
-        if let Some((connection, core)) = self.connected() {
-            flag(&connection.flags).set(true);
-            connection.want_attention(&core);
-        }
-    }
-}
-
-impl fmt::Debug for Transport {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Transport")
-            .field("peer", &self.peer())
-            .finish_non_exhaustive()
     }
 }

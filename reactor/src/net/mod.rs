@@ -90,6 +90,7 @@ mod protocol;
 mod reconnecting;
 mod shared;
 mod stream;
+mod transport;
 mod udp;
 #[cfg(unix)]
 mod unix;
@@ -98,7 +99,6 @@ pub use address::Address;
 pub use connect_errors::{
     ConnectError, ConnectionRefusedError, ConnectorError, FailedAttempt, LookupError, UserError,
 };
-pub use connection::Transport;
 pub(crate) use connection::{Connection, Spares};
 pub(crate) use connector::Clients;
 pub use connector::{ClientFactory, Connector, ConnectorState};
@@ -116,6 +116,7 @@ pub use protocol::{Factory, Protocol, for_protocol};
 pub use reconnecting::{ReconnectingClientFactory, Reconnection};
 pub(crate) use shared::{listen_first, listen_too};
 pub(crate) use stream::Stream;
+pub use transport::Transport;
 pub(crate) use udp::listen_udp;
 pub use udp::{
     DatagramProtocol, InvalidAddressError, UdpAddress, UdpError, UdpPort, UdpStats, UdpTransport,

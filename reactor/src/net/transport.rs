@@ -1,0 +1,294 @@
+//! The [`Transport`] that protocols write to, and close.
+//!
+//! None of its calls touches the socket: each sets something on its [`Connection`], which the loop
+//! sees to.
+
+use std::cell::Cell;
+use std::fmt;
+use std::rc::{Rc, Weak};
+
+use bytes::Bytes;
+
+use super::connection::{Connection, Flags};
+use super::output::{Output, WORTH_SHARING};
+use super::producer::Producer;
+use super::{Address, ProducerRegisteredError, PullProducer, PushProducer};
+use crate::guard::guard;
+use crate::reactor::{Core, Reactor};
+use crate::time::TimeSource;
+
+/// What a protocol says to its connection (Twisted's `transport`).
+///
+/// Cheap to clone and to keep; it does not keep the connection open. Once the connection is lost,
+/// writing is ignored and everything else does nothing.
+///
+/// Nothing is sent or closed inside these calls. Writing queues, and the loop sends what is queued
+/// before it sleeps. What the system does not take waits in memory without a limit, so who writes
+/// much registers as a [producer](super#producers), or looks at [`buffered`](Self::buffered).
+///
+/// ```
+/// use std::{cell::RefCell, rc::Rc};
+/// use deferred_reactor::{Failure, net::{Protocol, Transport}, testing::MemoryReactor};
+///
+/// /// Everybody who is connected, to be told things by anybody.
+/// #[derive(Clone, Default)]
+/// struct Everybody(Rc<RefCell<Vec<Transport>>>);
+///
+/// impl Protocol for Everybody {
+///     fn connection_made(&mut self, transport: &Transport) -> Result<(), Failure> {
+///         self.0.borrow_mut().push(transport.clone());
+///         Ok(())
+///     }
+///     fn data_received(&mut self, _: &Transport, data: &[u8]) -> Result<(), Failure> {
+///         self.0.borrow().iter().for_each(|one| one.write(data));
+///         Ok(())
+///     }
+///     fn connection_lost(&mut self, _: &Failure) {
+///         self.0.borrow_mut().retain(Transport::is_connected);
+///     }
+/// }
+///
+/// let memory = MemoryReactor::new();
+/// let everybody = Everybody::default();
+/// let (ann, bob) = (memory.connect(everybody.clone()), memory.connect(everybody.clone()));
+/// memory.pump();
+/// ann.send("hello");
+/// memory.pump();
+/// assert_eq!(bob.received(), b"hello");
+/// drop(bob);
+/// memory.pump();
+/// assert_eq!(everybody.0.borrow().len(), 1);
+/// # Ok::<(), Failure>(())
+/// ```
+#[derive(Clone)]
+pub struct Transport(pub(super) Weak<Connection>);
+
+impl Transport {
+    /// Queues bytes to be sent, in order. They leave before the loop sleeps.
+    pub fn write(&self, data: &[u8]) {
+        self.with_output(|output| output.write(data));
+    }
+
+    /// Queues bytes without copying them, where that is cheaper: long ones, and those that go to
+    /// many connections. The type is that of the crate `bytes`.
+    pub fn write_bytes(&self, data: Bytes) {
+        if data.len() < WORTH_SHARING {
+            // They are dropped here, with nothing borrowed: their owner may do anything then.
+            return self.write(&data);
+        }
+        self.with_output(|output| output.write_bytes(data));
+    }
+
+    /// Lets `write` append to the buffer itself, which spares it one of its own.
+    pub fn write_with(&self, write: impl FnOnce(&mut Vec<u8>)) {
+        /// Gives the buffer back also when `write` panics.
+        struct Lent<'a>(&'a Transport, Vec<u8>);
+        impl Drop for Lent<'_> {
+            fn drop(&mut self) {
+                let buffer = std::mem::take(&mut self.1);
+                self.0.with_output(|output| output.put_back(buffer));
+            }
+        }
+        if let Some(buffer) = self.with_output(Output::lend_buffer) {
+            write(&mut Lent(self, buffer).1);
+        }
+    }
+
+    /// Bytes that are queued and not yet taken by the system.
+    pub fn buffered(&self) -> usize {
+        self.connection().map_or(0, |connection| {
+            connection.with_queue(|output| output.len()).unwrap_or(0)
+        })
+    }
+
+    /// Closes the connection once everything is sent, and its producer, if there is one, is
+    /// unregistered. Nothing is read any more.
+    pub fn lose_connection(&self) {
+        self.set(|flags| &flags.is_closing);
+    }
+
+    /// Closes only the sending side, once everything is sent and a producer is unregistered; reading
+    /// goes on. The protocol is told by
+    /// [`write_connection_lost`](Protocol::write_connection_lost), and the peer sees the end.
+    ///
+    /// When the peer has closed its side as well, the connection is over.
+    pub fn lose_write_connection(&self) {
+        self.set(|flags| &flags.is_half_closing);
+    }
+
+    /// Closes the connection soon, without sending what is queued; the peer sees a reset. The
+    /// protocol is told later, and not inside this call.
+    pub fn abort_connection(&self) {
+        self.set(|flags| &flags.is_aborting);
+    }
+
+    /// Stops reading: the protocol is given no data until
+    /// [`resume_producing`](Self::resume_producing).
+    pub fn pause_producing(&self) {
+        if let Some(connection) = self.connection() {
+            connection.flags.is_paused.set(true);
+        }
+    }
+
+    /// Goes on reading. Does not undo [`lose_connection`](Self::lose_connection).
+    pub fn resume_producing(&self) {
+        if let Some((connection, core)) = self.connected()
+            && connection.flags.is_paused.replace(false)
+        {
+            connection.want_attention(&core);
+        }
+    }
+
+    /// Registers something that writes by itself, to be paused and resumed as the peer reads
+    /// (Twisted's `registerProducer(producer, True)`); see [producers](super#producers).
+    ///
+    /// Nothing is called here, unless more than the limit is queued already, which pauses it, or the
+    /// connection is lost, which stops it. A protocol or a cell that should be reached from
+    /// elsewhere too goes in as an `Rc`; another transport, as it is.
+    ///
+    /// # Errors
+    ///
+    /// [`ProducerRegisteredError`] if another one is registered; `producer` is dropped.
+    pub fn register_producer(
+        &self,
+        producer: impl PushProducer,
+    ) -> Result<(), ProducerRegisteredError> {
+        self.register(Producer::Push(Rc::new(producer)))
+    }
+
+    /// Registers something that writes when it is asked to, which is here, and then whenever
+    /// everything is sent (Twisted's `registerProducer(producer, False)`).
+    ///
+    /// If the connection is lost, it is not asked, but told to stop.
+    ///
+    /// # Errors
+    ///
+    /// [`ProducerRegisteredError`] if another one is registered; `producer` is dropped.
+    pub fn register_pull_producer(
+        &self,
+        producer: impl PullProducer,
+    ) -> Result<(), ProducerRegisteredError> {
+        self.register(Producer::Pull(Rc::new(producer)))
+    }
+
+    /// Forgets the producer, which is told nothing. If the connection was to be closed, it is now,
+    /// once everything is sent.
+    pub fn unregister_producer(&self) {
+        if let Some((connection, core)) = self.connected() {
+            let producer = connection.with_queue(Output::unregister).flatten();
+            connection.want_attention(&core);
+            drop(producer); // whatever it holds goes with nothing borrowed
+        }
+    }
+
+    /// How much may be queued before a push producer is paused: 64 KiB unless set (Twisted's
+    /// `bufferSize`). Counts from the next write on.
+    ///
+    /// More than that is also what [`write_drained`](Protocol::write_drained) is told after.
+    pub fn set_buffer_limit(&self, bytes: usize) {
+        self.with_output(|output| output.set_limit(bytes));
+    }
+
+    /// Whether small writes are sent at once rather than held back for more (`TCP_NODELAY`).
+    pub fn set_tcp_no_delay(&self, on: bool) {
+        if let Some(connection) = self.connection()
+            && let Some(stream) = &*connection.stream.borrow()
+        {
+            stream.set_no_delay(on);
+        }
+    }
+
+    /// The other end; `None` once the connection is lost.
+    pub fn peer(&self) -> Option<Address> {
+        self.connection().map(|connection| connection.peer.clone())
+    }
+
+    /// This end; `None` once the connection is lost.
+    pub fn host(&self) -> Option<Address> {
+        let connection = self.connection()?;
+        let stream = connection.stream.borrow();
+        stream.as_ref()?.local_address()
+    }
+
+    /// Whether the connection is still there.
+    pub fn is_connected(&self) -> bool {
+        self.connection().is_some()
+    }
+
+    /// The clock of the connection's reactor, for deadlines; `None` once the connection is lost.
+    pub fn time_source(&self) -> Option<TimeSource> {
+        let (_, core) = self.connected()?;
+        Some(core.time().clone())
+    }
+
+    /// The reactor that drives the connection; `None` once the connection is lost.
+    pub fn reactor(&self) -> Option<Reactor> {
+        let (_, core) = self.connected()?;
+        Some(Reactor::from_core(core))
+    }
+
+    fn connection(&self) -> Option<Rc<Connection>> {
+        self.0.upgrade().filter(|connection| !connection.is_lost())
+    }
+
+    fn connected(&self) -> Option<(Rc<Connection>, Rc<Core>)> {
+        let connection = self.connection()?;
+        let core = connection.core.upgrade()?;
+        Some((connection, core))
+    }
+
+    fn with_output<R>(&self, write: impl FnOnce(&mut Output) -> R) -> Option<R> {
+        let connection = self.connection()?;
+        let flags = &connection.flags;
+        if flags.write_is_closed.get() {
+            return None;
+        }
+        let mut queue = match connection.output.take() {
+            Some(queue) => queue,
+            None => connection.core.upgrade()?.spares().take(),
+        };
+        let written = write(&mut queue);
+        let has_backlog = queue.has_backlog();
+        connection.output.set(Some(queue));
+        if !flags.is_queued.get() {
+            connection.want_attention(&*connection.core.upgrade()?);
+        }
+        if has_backlog {
+            connection.backlog_grows();
+        }
+        Some(written)
+    }
+
+    fn register(&self, producer: Producer) -> Result<(), ProducerRegisteredError> {
+        match self.with_output(|output| output.register(producer.clone())) {
+            Some(true) => {
+                if let Producer::Pull(_) = producer
+                    && let Some((connection, core)) = self.connected()
+                {
+                    connection.call_producer(&core, || producer.resume());
+                }
+                Ok(())
+            }
+            Some(false) => Err(ProducerRegisteredError),
+            None => {
+                guard("the producer of a connection", || producer.stop());
+                Ok(())
+            }
+        }
+    }
+
+    fn set(&self, flag: impl FnOnce(&Flags) -> &Cell<bool>) {
+        if let Some((connection, core)) = self.connected() {
+            flag(&connection.flags).set(true);
+            connection.want_attention(&core);
+        }
+    }
+}
+
+impl fmt::Debug for Transport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Transport")
+            .field("peer", &self.peer())
+            .finish_non_exhaustive()
+    }
+}
