@@ -10,7 +10,7 @@ use mio::net::TcpStream;
 use socket2::{Domain, Protocol, Socket, Type};
 
 use super::Address;
-use super::connector::Link;
+use super::dial::Link;
 use super::stream::Stream;
 use crate::reactor::{Core, Descriptor, Readiness, SlotId};
 

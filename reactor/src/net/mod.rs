@@ -75,14 +75,17 @@
 mod acceptor;
 mod address;
 mod attempt;
+mod client_factory;
 mod connect_errors;
 mod connection;
 mod connector;
+mod dial;
 mod endpoint;
 mod errors;
 mod intake;
 mod lookup;
 pub(crate) mod memory;
+mod open;
 mod output;
 mod port;
 mod producer;
@@ -96,12 +99,13 @@ mod udp;
 mod unix;
 
 pub use address::Address;
+pub use client_factory::ClientFactory;
 pub use connect_errors::{
     ConnectError, ConnectionRefusedError, ConnectorError, FailedAttempt, LookupError, UserError,
 };
 pub(crate) use connection::{Connection, Spares};
-pub(crate) use connector::Clients;
-pub use connector::{ClientFactory, Connector, ConnectorState};
+pub use connector::{Connector, ConnectorState};
+pub(crate) use dial::Clients;
 pub use endpoint::{ClientEndpoint, TcpClientEndpoint};
 #[cfg(unix)]
 pub use endpoint::{UnixClientEndpoint, UnixServerEndpoint};

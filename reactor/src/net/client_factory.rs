@@ -1,0 +1,76 @@
+//! What users write for client connections: the [`ClientFactory`].
+
+use std::rc::Rc;
+
+#[cfg(doc)]
+use super::{ConnectError, LookupError};
+use super::{Connector, Factory, UserError};
+#[cfg(doc)]
+use crate::TimeoutError;
+use crate::deferred::Failure;
+
+/// Makes the protocols of client connections, and is told how connecting goes (Twisted's
+/// `ClientFactory`).
+///
+/// Whatever makes protocols is made one with `impl ClientFactory for MyFactory {}`. A factory in an
+/// `Rc` may be used for several connectors; it is started before the first of them connects, and
+/// stopped once none is connecting or connected.
+///
+/// ```
+/// use deferred_reactor::Failure;
+/// use deferred_reactor::net::{Address, ClientFactory, Connector, Factory, Protocol};
+///
+/// struct KeepsTrying<F>(F);
+///
+/// impl<F: Factory> Factory for KeepsTrying<F> {
+///     fn build_protocol(&self, peer: &Address) -> Option<Box<dyn Protocol>> {
+///         self.0.build_protocol(peer)
+///     }
+/// }
+///
+/// impl<F: Factory> ClientFactory for KeepsTrying<F> {
+///     fn client_connection_lost(&self, connector: &Connector, reason: &Failure) {
+///         eprintln!("{} is gone ({reason}), connecting again", connector.address());
+///         connector.connect().expect("it is disconnected here");
+///     }
+/// }
+/// ```
+pub trait ClientFactory: Factory {
+    /// Connecting has begun, and may be stopped from here.
+    fn started_connecting(&self, connector: &Connector) {
+        let _ = connector;
+    }
+
+    /// There will be no connection, unless [`connect`](Connector::connect) is called, here or later.
+    ///
+    /// The reason holds a [`ConnectionRefusedError`](super::ConnectionRefusedError), a
+    /// [`TimeoutError`], a [`LookupError`], a [`UserError`] or a [`ConnectError`]; or a
+    /// [`PanicError`](crate::PanicError), where `build_protocol` has panicked. Unless this is
+    /// overridden, it is logged as a warning.
+    fn client_connection_failed(&self, connector: &Connector, reason: &Failure) {
+        let _ = connector;
+        if !reason.is::<UserError>() {
+            log::warn!(target: "reactor", "{reason}");
+        }
+    }
+
+    /// The connection is gone, and its protocol has been told so;
+    /// [`connect`](Connector::connect) makes another.
+    fn client_connection_lost(&self, connector: &Connector, reason: &Failure) {
+        let _ = (connector, reason);
+    }
+}
+
+impl<F: ClientFactory + ?Sized> ClientFactory for Rc<F> {
+    fn started_connecting(&self, connector: &Connector) {
+        (**self).started_connecting(connector);
+    }
+
+    fn client_connection_failed(&self, connector: &Connector, reason: &Failure) {
+        (**self).client_connection_failed(connector, reason);
+    }
+
+    fn client_connection_lost(&self, connector: &Connector, reason: &Failure) {
+        (**self).client_connection_lost(connector, reason);
+    }
+}
