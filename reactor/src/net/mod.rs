@@ -113,15 +113,14 @@ pub use errors::{
     CannotListenError, ConnectionAborted, ConnectionDone, ConnectionLost, same_reason,
 };
 pub use intake::PortStats;
+pub(crate) use open::{first_of, open_tcp};
 pub use port::Port;
-pub(crate) use port::{first_of, listen_tcp, open_tcp};
 pub use producer::{ProducerRegisteredError, PullProducer, PushProducer};
 pub use protocol::{Factory, Protocol, for_protocol};
 pub use reconnecting::{ReconnectingClientFactory, Reconnection};
 pub(crate) use shared::{listen_first, listen_too};
 pub(crate) use stream::Stream;
 pub use transport::Transport;
-pub(crate) use udp::listen_udp;
 pub use udp::{
     DatagramProtocol, InvalidAddressError, UdpAddress, UdpError, UdpPort, UdpStats, UdpTransport,
 };

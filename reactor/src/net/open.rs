@@ -1,19 +1,131 @@
 //! Where connections are opened: every `listen_*` and `connect_*` of the reactor.
 
 use std::cell::Cell;
+use std::fmt;
+use std::io;
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::panic::Location;
 use std::rc::{Rc, Weak};
 
-#[cfg(unix)]
-use super::UnixClientEndpoint;
+use mio::net::{TcpListener, UdpSocket};
+
+use super::acceptor::Acceptor;
 use super::dial::Link;
+use super::memory::MemoryListener;
 use super::{
-    Address, ClientEndpoint, ClientFactory, Connector, Factory, Protocol, TcpClientEndpoint,
-    Transport,
+    Address, CannotListenError, ClientEndpoint, ClientFactory, Connector, DatagramProtocol,
+    Factory, Port, Protocol, TcpClientEndpoint, Transport, UdpPort,
 };
+#[cfg(unix)]
+use super::{UnixClientEndpoint, UnixServerEndpoint};
 use crate::deferred::{Deferred, Failure};
-use crate::reactor::Reactor;
+use crate::reactor::{Core, Reactor};
 
 impl Reactor {
+    /// Opens a TCP port and makes a protocol for each connection to it.
+    ///
+    /// The address is `"127.0.0.1:8000"`, `("::1", 8000)`, a `SocketAddr` and so on. Port 0 takes a
+    /// free one, which [`Port::address`] tells. A name is looked up here and now, which may block;
+    /// where it has several addresses, the first that can be bound is taken. The port accepts when
+    /// the reactor runs, and stays open until it stops; the [`Port`] need not be kept.
+    ///
+    /// [`for_protocol`](crate::net::for_protocol) makes a factory out of a function, and has an
+    /// example.
+    ///
+    /// # Errors
+    ///
+    /// [`CannotListenError`] with the address and the cause; the factory is not started then.
+    #[track_caller]
+    pub fn listen_tcp(
+        &self,
+        address: impl ToSocketAddrs + fmt::Debug,
+        factory: impl Factory,
+    ) -> Result<Port, CannotListenError> {
+        let (core, line) = (self.core(), Location::caller());
+        bind_tcp(core, &address)
+            .and_then(|socket| Port::open(core, socket, Rc::new(factory), line))
+            .map_err(|cause| CannotListenError::new(address, cause))
+    }
+
+    /// Listens on a UNIX socket, and makes a protocol for each connection to it.
+    ///
+    /// `path` is a path, or a [`UnixServerEndpoint`] for the permissions of the file. The file is
+    /// removed when the port is closed, and when the reactor stops or is dropped.
+    ///
+    /// A file that was left by a server that is dead is replaced. To find out, its path is connected
+    /// to, which a server that is alive sees as a connection that ends at once.
+    /// While a path is taken, a file of the same name with `.lock` behind it stands beside it, so that
+    /// of several servers that start together one wins, and the others are told.
+    ///
+    /// ```
+    /// use deferred_reactor::net::{Protocol, Transport, UnixServerEndpoint, for_protocol};
+    /// use deferred_reactor::{Failure, Reactor};
+    ///
+    /// struct Hello;
+    ///
+    /// impl Protocol for Hello {
+    ///     fn connection_made(&mut self, transport: &Transport) -> Result<(), Failure> {
+    ///         transport.write(b"hello\n");
+    ///         transport.lose_connection();
+    ///         Ok(())
+    ///     }
+    ///     fn data_received(&mut self, _: &Transport, _: &[u8]) -> Result<(), Failure> {
+    ///         Ok(())
+    ///     }
+    /// }
+    ///
+    /// # let path = std::env::temp_dir().join(format!("hello-{}.sock", std::process::id()));
+    /// let reactor = Reactor::new()?;
+    /// let endpoint = UnixServerEndpoint::new(&path).mode(0o600);
+    /// let port = reactor.listen_unix(endpoint, for_protocol(|| Hello))?;
+    /// assert_eq!(port.address().path(), Some(path.as_path()));
+    /// # Ok::<(), Failure>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`CannotListenError`] with the path and the cause; the factory is not started then. The kind
+    /// of the cause is [`AddrInUse`](io::ErrorKind::AddrInUse) where a server is alive, or the path
+    /// names something else.
+    #[cfg(unix)]
+    #[track_caller]
+    pub fn listen_unix(
+        &self,
+        path: impl Into<UnixServerEndpoint>,
+        factory: impl Factory,
+    ) -> Result<Port, CannotListenError> {
+        let (core, line) = (self.core(), Location::caller());
+        let endpoint = path.into();
+        bind_unix(core, &endpoint)
+            .and_then(|socket| Port::open(core, socket, Rc::new(factory), line))
+            .map_err(|cause| {
+                let address = Address::Unix(Some(endpoint.path)).to_string();
+                CannotListenError::new(address, cause)
+            })
+    }
+
+    /// Opens a UDP port, and hands the datagrams that come to `protocol`.
+    ///
+    /// Port 0 takes a free one, which [`UdpPort::address`] tells. A name is looked up here and now,
+    /// which may block; where it has several addresses, the first that can be bound is taken.
+    /// Datagrams can be sent at once, and are received when the reactor runs.
+    /// [`DatagramProtocol`] has an example.
+    ///
+    /// # Errors
+    ///
+    /// [`CannotListenError`] with the address and the cause; the protocol is not started then. A
+    /// reactor [in memory](Self::is_in_memory) has no datagrams, and says so.
+    pub fn listen_udp(
+        &self,
+        address: impl ToSocketAddrs + fmt::Debug,
+        protocol: impl DatagramProtocol,
+    ) -> Result<UdpPort, CannotListenError> {
+        let core = self.core();
+        bind_udp(core, &address)
+            .and_then(|socket| UdpPort::open(core, socket, Box::new(protocol)))
+            .map_err(|cause| CannotListenError::new(address, cause))
+    }
+
     /// Connects to a TCP port, and makes a protocol when the connection is there.
     ///
     /// `address` is `"host:port"`, `(host, port)` or a `SocketAddr`; for a limit other than 30
@@ -138,6 +250,52 @@ impl Reactor {
         link.set(Rc::downgrade(&started));
         deferred
     }
+}
+
+/// A socket on the first of the addresses that can be bound.
+fn bind_tcp(core: &Core, address: &impl ToSocketAddrs) -> io::Result<Acceptor> {
+    first_of(address.to_socket_addrs()?, |address| match core.network() {
+        None => TcpListener::bind(address).map(Acceptor::Tcp),
+        Some(network) => MemoryListener::bind(network, address).map(Acceptor::Memory),
+    })
+}
+
+#[cfg(unix)]
+fn bind_unix(core: &Core, endpoint: &UnixServerEndpoint) -> io::Result<Acceptor> {
+    core.system()?;
+    super::unix::listen(endpoint).map(Acceptor::Unix)
+}
+
+fn bind_udp(core: &Core, address: &impl ToSocketAddrs) -> io::Result<UdpSocket> {
+    core.system()?;
+    first_of(address.to_socket_addrs()?, UdpSocket::bind)
+}
+
+/// Opens a port on a socket that listens.
+pub(crate) fn open_tcp(
+    core: &Rc<Core>,
+    socket: TcpListener,
+    factory: Rc<dyn Factory>,
+    line: &'static Location<'static>,
+) -> io::Result<Port> {
+    Port::open(core, Acceptor::Tcp(socket), factory, line)
+}
+
+/// What can be bound to the first of the addresses for which that works.
+pub(crate) fn first_of<T>(
+    addresses: impl Iterator<Item = SocketAddr>,
+    mut bind: impl FnMut(SocketAddr) -> io::Result<T>,
+) -> io::Result<T> {
+    let mut last = None;
+    for address in addresses {
+        match bind(address) {
+            Ok(socket) => return Ok(socket),
+            Err(error) => last = Some(error),
+        }
+    }
+    Err(last.unwrap_or_else(|| {
+        io::Error::new(io::ErrorKind::AddrNotAvailable, "the name has no addresses")
+    }))
 }
 
 /// The factory behind `connect_protocol`, which tells the Deferred and not the factory.

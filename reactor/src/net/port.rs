@@ -3,18 +3,12 @@
 use std::cell::RefCell;
 use std::fmt;
 use std::io;
-use std::net::{SocketAddr, ToSocketAddrs};
 use std::panic::Location;
 use std::rc::{Rc, Weak};
 
-use mio::net::TcpListener;
-
-#[cfg(unix)]
-use super::UnixServerEndpoint;
 use super::acceptor::Acceptor;
 use super::connection::Connection;
 use super::intake::{Intake, PortStats, REST, Shortage, is_of_one_connection};
-use super::memory::MemoryListener;
 use super::stream::Stream;
 use super::{Address, Factory};
 use crate::deferred::Deferred;
@@ -35,86 +29,6 @@ pub(crate) struct Listener {
     factory: Rc<dyn Factory>,
     /// Who opened it.
     line: &'static Location<'static>,
-}
-
-/// Opens a port on the first of the addresses that can be bound.
-pub(crate) fn listen_tcp(
-    core: &Rc<Core>,
-    address: &impl ToSocketAddrs,
-    factory: Rc<dyn Factory>,
-    line: &'static Location<'static>,
-) -> io::Result<Port> {
-    let socket = first_of(address.to_socket_addrs()?, |address| match core.network() {
-        None => TcpListener::bind(address).map(Acceptor::Tcp),
-        Some(network) => MemoryListener::bind(network, address).map(Acceptor::Memory),
-    })?;
-    open(core, socket, factory, line)
-}
-
-/// Opens a port on a socket that listens.
-pub(crate) fn open_tcp(
-    core: &Rc<Core>,
-    socket: TcpListener,
-    factory: Rc<dyn Factory>,
-    line: &'static Location<'static>,
-) -> io::Result<Port> {
-    open(core, Acceptor::Tcp(socket), factory, line)
-}
-
-/// Listens on a UNIX socket.
-#[cfg(unix)]
-pub(crate) fn listen_unix(
-    core: &Rc<Core>,
-    endpoint: &UnixServerEndpoint,
-    factory: Rc<dyn Factory>,
-    line: &'static Location<'static>,
-) -> io::Result<Port> {
-    core.system()?;
-    let socket = super::unix::listen(endpoint)?;
-    open(core, Acceptor::Unix(socket), factory, line)
-}
-
-fn open(
-    core: &Rc<Core>,
-    mut socket: Acceptor,
-    factory: Rc<dyn Factory>,
-    line: &'static Location<'static>,
-) -> io::Result<Port> {
-    let address = socket.address()?;
-    let slot = socket.watch(core)?;
-    let listener = Rc::new(Listener {
-        slot,
-        intake: Rc::new(Intake::new(&address, core.network().is_some())),
-        address,
-        socket: RefCell::new(Some(socket)),
-        factory,
-        line,
-    });
-    core.occupy(slot, listener.clone());
-    core.factory_opens(&*listener.factory);
-    Ok(Port {
-        core: Rc::downgrade(core),
-        listener: Rc::downgrade(&listener),
-        address: listener.address.clone(),
-        intake: listener.intake.clone(),
-    })
-}
-
-/// What can be bound to the first of the addresses for which that works.
-pub(crate) fn first_of<T>(
-    addresses: impl Iterator<Item = SocketAddr>,
-    mut bind: impl FnMut(SocketAddr) -> io::Result<T>,
-) -> io::Result<T> {
-    let mut last = None;
-    for address in addresses {
-        match bind(address) {
-            Ok(socket) => return Ok(socket),
-            Err(error) => last = Some(error),
-        }
-    }
-    Err(last.unwrap_or_else(|| {
-        io::Error::new(io::ErrorKind::AddrNotAvailable, "the name has no addresses")
-    }))
 }
 
 impl Listener {
@@ -235,6 +149,33 @@ pub struct Port {
 }
 
 impl Port {
+    /// Listens on a socket, and starts the factory.
+    pub(super) fn open(
+        core: &Rc<Core>,
+        mut socket: Acceptor,
+        factory: Rc<dyn Factory>,
+        line: &'static Location<'static>,
+    ) -> io::Result<Self> {
+        let address = socket.address()?;
+        let slot = socket.watch(core)?;
+        let listener = Rc::new(Listener {
+            slot,
+            intake: Rc::new(Intake::new(&address, core.network().is_some())),
+            address,
+            socket: RefCell::new(Some(socket)),
+            factory,
+            line,
+        });
+        core.occupy(slot, listener.clone());
+        core.factory_opens(&*listener.factory);
+        Ok(Self {
+            core: Rc::downgrade(core),
+            listener: Rc::downgrade(&listener),
+            address: listener.address.clone(),
+            intake: listener.intake.clone(),
+        })
+    }
+
     /// The address that is bound, with the real port number (Twisted's `getHost`).
     pub fn address(&self) -> &Address {
         &self.address

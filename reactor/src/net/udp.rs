@@ -12,13 +12,12 @@ use std::cell::{Cell, RefCell};
 use std::error::Error;
 use std::fmt;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6, ToSocketAddrs};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
 use std::rc::{Rc, Weak};
 
 use mio::net::UdpSocket;
 
 use super::Address;
-use super::port::first_of;
 use crate::deferred::{Deferred, Failure, Resolver};
 use crate::guard::{catch, guard, log_panic};
 use crate::health::{Callback, CallbackKind, Place};
@@ -110,41 +109,6 @@ pub(crate) struct Datagrams {
     /// The system said so when something was sent, and the protocol is to be told.
     was_refused: Cell<bool>,
     stats: Rc<Cell<UdpStats>>,
-}
-
-/// Opens a port on the first of the addresses that can be bound.
-pub(crate) fn listen_udp(
-    core: &Rc<Core>,
-    address: &impl ToSocketAddrs,
-    protocol: Box<dyn DatagramProtocol>,
-) -> io::Result<UdpPort> {
-    core.system()?;
-    let mut socket = first_of(address.to_socket_addrs()?, UdpSocket::bind)?;
-    let address = socket.local_addr()?;
-    let slot = core.register(&mut socket, Interest::Read)?;
-    let stats = Rc::new(Cell::new(UdpStats::default()));
-    let datagrams = Rc::new(Datagrams {
-        core: Rc::downgrade(core),
-        slot,
-        address,
-        socket: RefCell::new(Some(socket)),
-        protocol: RefCell::new(Some(protocol)),
-        ending: RefCell::new(Vec::new()),
-        peer: Cell::new(None),
-        was_refused: Cell::new(false),
-        stats: stats.clone(),
-    });
-    core.occupy(slot, datagrams.clone());
-    let transport = UdpTransport(Rc::downgrade(&datagrams));
-    datagrams.tell("start_protocol", |protocol| {
-        protocol.start_protocol(&transport);
-        Ok(())
-    });
-    Ok(UdpPort {
-        transport,
-        address: Address::Udp(address),
-        stats,
-    })
 }
 
 impl Datagrams {
@@ -476,6 +440,39 @@ pub struct UdpPort {
 }
 
 impl UdpPort {
+    /// Receives on a socket, and starts the protocol.
+    pub(super) fn open(
+        core: &Rc<Core>,
+        mut socket: UdpSocket,
+        protocol: Box<dyn DatagramProtocol>,
+    ) -> io::Result<Self> {
+        let address = socket.local_addr()?;
+        let slot = core.register(&mut socket, Interest::Read)?;
+        let stats = Rc::new(Cell::new(UdpStats::default()));
+        let datagrams = Rc::new(Datagrams {
+            core: Rc::downgrade(core),
+            slot,
+            address,
+            socket: RefCell::new(Some(socket)),
+            protocol: RefCell::new(Some(protocol)),
+            ending: RefCell::new(Vec::new()),
+            peer: Cell::new(None),
+            was_refused: Cell::new(false),
+            stats: stats.clone(),
+        });
+        core.occupy(slot, datagrams.clone());
+        let transport = UdpTransport(Rc::downgrade(&datagrams));
+        datagrams.tell("start_protocol", |protocol| {
+            protocol.start_protocol(&transport);
+            Ok(())
+        });
+        Ok(Self {
+            transport,
+            address: Address::Udp(address),
+            stats,
+        })
+    }
+
     /// The address that is bound, with the real port number (Twisted's `getHost`).
     pub fn address(&self) -> &Address {
         &self.address

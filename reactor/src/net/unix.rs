@@ -28,72 +28,13 @@ use std::time::Duration;
 use mio::net::{UnixListener, UnixStream};
 use socket2::{Domain, SockAddr, Socket, Type};
 
-use super::{Address, CannotListenError, Factory, Port, UnixServerEndpoint};
-use crate::reactor::Reactor;
+use super::{Address, UnixServerEndpoint};
 
 /// Connections that the system keeps for us; most systems have a lower limit of their own.
 const BACKLOG: i32 = 1024;
 
 /// A lock that is older than this was left by a server that died while it had it.
 const LOCK_LASTS: Duration = Duration::from_secs(10);
-
-impl Reactor {
-    /// Listens on a UNIX socket, and makes a protocol for each connection to it.
-    ///
-    /// `path` is a path, or a [`UnixServerEndpoint`] for the permissions of the file. The file is
-    /// removed when the port is closed, and when the reactor stops or is dropped.
-    ///
-    /// A file that was left by a server that is dead is replaced. To find out, its path is connected
-    /// to, which a server that is alive sees as a connection that ends at once.
-    /// While a path is taken, a file of the same name with `.lock` behind it stands beside it, so that
-    /// of several servers that start together one wins, and the others are told.
-    ///
-    /// ```
-    /// use deferred_reactor::net::{Protocol, Transport, UnixServerEndpoint, for_protocol};
-    /// use deferred_reactor::{Failure, Reactor};
-    ///
-    /// struct Hello;
-    ///
-    /// impl Protocol for Hello {
-    ///     fn connection_made(&mut self, transport: &Transport) -> Result<(), Failure> {
-    ///         transport.write(b"hello\n");
-    ///         transport.lose_connection();
-    ///         Ok(())
-    ///     }
-    ///     fn data_received(&mut self, _: &Transport, _: &[u8]) -> Result<(), Failure> {
-    ///         Ok(())
-    ///     }
-    /// }
-    ///
-    /// # let path = std::env::temp_dir().join(format!("hello-{}.sock", std::process::id()));
-    /// let reactor = Reactor::new()?;
-    /// let endpoint = UnixServerEndpoint::new(&path).mode(0o600);
-    /// let port = reactor.listen_unix(endpoint, for_protocol(|| Hello))?;
-    /// assert_eq!(port.address().path(), Some(path.as_path()));
-    /// # Ok::<(), Failure>(())
-    /// ```
-    ///
-    /// # Errors
-    ///
-    /// [`CannotListenError`] with the path and the cause; the factory is not started then. The kind
-    /// of the cause is [`AddrInUse`](io::ErrorKind::AddrInUse) where a server is alive, or the path
-    /// names something else.
-    #[track_caller]
-    pub fn listen_unix(
-        &self,
-        path: impl Into<UnixServerEndpoint>,
-        factory: impl Factory,
-    ) -> Result<Port, CannotListenError> {
-        let endpoint = path.into();
-        let line = std::panic::Location::caller();
-        super::port::listen_unix(self.core(), &endpoint, std::rc::Rc::new(factory), line).map_err(
-            |cause| {
-                let address = Address::Unix(Some(endpoint.path)).to_string();
-                CannotListenError::new(address, cause)
-            },
-        )
-    }
-}
 
 /// A listening socket and its file.
 #[derive(Debug)]

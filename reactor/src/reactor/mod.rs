@@ -8,7 +8,6 @@ mod run_loop;
 use std::error::Error;
 use std::fmt;
 use std::io;
-use std::net::ToSocketAddrs;
 use std::panic::Location;
 use std::rc::Rc;
 use std::time::Duration;
@@ -20,7 +19,6 @@ use crate::deferred::{Deferred, Failure, Outcome, block};
 use crate::guard::guard;
 use crate::health::{Monitor, ObserverId, ReactorObserver, Stats, UnknownObserverError};
 use crate::net::memory::Network;
-use crate::net::{CannotListenError, DatagramProtocol, Factory, Port, UdpPort};
 use crate::threads::{RemoteReactor, ThreadPoolStats};
 use crate::time::{DelayedCall, ReactorTime, TimeSource};
 use crate::triggers::{Phase, SystemEvent, TriggerId, UnknownTriggerError};
@@ -410,50 +408,6 @@ impl Reactor {
     /// How the pool is doing: its threads, its queue, and how long jobs have waited.
     pub fn thread_pool_stats(&self) -> ThreadPoolStats {
         self.0.pool.stats()
-    }
-
-    /// Opens a TCP port and makes a protocol for each connection to it.
-    ///
-    /// The address is `"127.0.0.1:8000"`, `("::1", 8000)`, a `SocketAddr` and so on. Port 0 takes a
-    /// free one, which [`Port::address`] tells. A name is looked up here and now, which may block;
-    /// where it has several addresses, the first that can be bound is taken. The port accepts when
-    /// the reactor runs, and stays open until it stops; the [`Port`] need not be kept.
-    ///
-    /// [`for_protocol`](crate::net::for_protocol) makes a factory out of a function, and has an
-    /// example.
-    ///
-    /// # Errors
-    ///
-    /// [`CannotListenError`] with the address and the cause; the factory is not started then.
-    #[track_caller]
-    pub fn listen_tcp(
-        &self,
-        address: impl ToSocketAddrs + fmt::Debug,
-        factory: impl Factory,
-    ) -> Result<Port, CannotListenError> {
-        let line = Location::caller();
-        crate::net::listen_tcp(&self.0, &address, Rc::new(factory), line)
-            .map_err(|cause| CannotListenError::new(address, cause))
-    }
-
-    /// Opens a UDP port, and hands the datagrams that come to `protocol`.
-    ///
-    /// Port 0 takes a free one, which [`UdpPort::address`] tells. A name is looked up here and now,
-    /// which may block; where it has several addresses, the first that can be bound is taken.
-    /// Datagrams can be sent at once, and are received when the reactor runs.
-    /// [`DatagramProtocol`] has an example.
-    ///
-    /// # Errors
-    ///
-    /// [`CannotListenError`] with the address and the cause; the protocol is not started then. A
-    /// reactor [in memory](Self::is_in_memory) has no datagrams, and says so.
-    pub fn listen_udp(
-        &self,
-        address: impl ToSocketAddrs + fmt::Debug,
-        protocol: impl DatagramProtocol,
-    ) -> Result<UdpPort, CannotListenError> {
-        crate::net::listen_udp(&self.0, &address, Box::new(protocol))
-            .map_err(|cause| CannotListenError::new(address, cause))
     }
 
     pub(crate) fn from_core(core: Rc<Core>) -> Self {
