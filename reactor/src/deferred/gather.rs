@@ -18,7 +18,7 @@ use std::rc::{Rc, Weak};
 
 use super::chain::{self, Line, Root};
 use super::unhandled::{self, Unhandled};
-use super::{CancelledError, Canceller, Deferred, Failure, Resolver, Step};
+use super::{CancelledError, Canceller, Deferred, Failure, Resolver, Step, nested};
 
 /// Decides what the result is.
 pub(super) trait Rule<T> {
@@ -109,7 +109,7 @@ impl<T: 'static, R: Rule<T>> Gathering<T, R> {
         }
         if let Some(resolver) = self.resolver.take() {
             let line = self.terms.line;
-            chain::fire_nested(move || {
+            nested::fire_nested(move || {
                 // It is pending: its canceller never lets it end otherwise.
                 let _ = resolver.fire_at(decided, line);
             });

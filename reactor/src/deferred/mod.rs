@@ -47,6 +47,7 @@ mod failure;
 mod gather;
 mod list;
 mod lock;
+mod nested;
 mod outcome;
 mod pauser;
 mod pending;
@@ -372,7 +373,7 @@ impl<T> Deferred<T> {
     pub fn chain_deferred(self, target: Resolver<T>) -> Deferred<()> {
         let line = Location::caller();
         self.then(line, move |result| {
-            chain::fire_nested(move || {
+            nested::fire_nested(move || {
                 if target.is_pending() {
                     // It is pending, so this cannot be refused.
                     let _ = target.fire_at(result, line);
