@@ -5,6 +5,8 @@ use std::fmt;
 use std::panic::Location;
 use std::time::Duration;
 
+use super::failure::Failure;
+
 /// The result had been decided before (Twisted's `AlreadyCalledError`).
 ///
 /// A [`Resolver`](crate::Resolver) is consumed by firing, so this is left for the races that no
@@ -151,3 +153,27 @@ impl fmt::Display for NotFiredError {
 }
 
 impl Error for NotFiredError {}
+
+/// None of several Deferreds succeeded (Twisted's `FailureGroup`).
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct FailureGroup {
+    /// The failure of each, in the order of the inputs.
+    pub failures: Vec<Failure>,
+}
+
+impl fmt::Display for FailureGroup {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.failures.is_empty() {
+            return f.write_str("there was no input that could succeed");
+        }
+        f.write_str("no input succeeded: ")?;
+        for (index, failure) in self.failures.iter().enumerate() {
+            let comma = if index == 0 { "" } else { ", " };
+            write!(f, "{comma}input {index} failed: {failure}")?;
+        }
+        Ok(())
+    }
+}
+
+impl Error for FailureGroup {}

@@ -18,7 +18,7 @@ use std::rc::{Rc, Weak};
 
 use super::chain::{self, Line, Root};
 use super::unhandled::{self, Unhandled};
-use super::{CancelledError, Canceller, Deferred, Failure, Resolver, Step, nested};
+use super::{CancelledError, Canceller, Deferred, Failure, FailureGroup, Resolver, Step, nested};
 
 /// Decides what the result is.
 pub(super) trait Rule<T> {
@@ -269,7 +269,7 @@ impl<T, O: 'static> Rule<T> for FirstValue<T, O> {
             .into_iter()
             .filter_map(|entry| entry.into_result().err())
             .collect();
-        let group = super::race::FailureGroup { failures };
+        let group = FailureGroup { failures };
         Some(Err(Failure::at(Box::new(group), self.line)))
     }
 }

@@ -65,7 +65,8 @@ use std::rc::{Rc, Weak};
 
 pub use awaiting::spawn;
 pub use errors::{
-    AbandonedError, AlreadyCalledError, CancelledError, NotFiredError, PanicError, TimeoutError,
+    AbandonedError, AlreadyCalledError, CancelledError, FailureGroup, NotFiredError, PanicError,
+    TimeoutError,
 };
 pub use failure::Failure;
 pub use gather::ListEntry;
@@ -77,7 +78,7 @@ pub use pending::{
     PendingDeferreds, PendingLine, is_tracking_pending, pending_deferreds, track_pending,
 };
 pub use queue::{DeferredQueue, QueueOverflow, QueueUnderflow};
-pub use race::{FailureGroup, race};
+pub use race::race;
 pub use resolver::Resolver;
 pub use semaphore::{DeferredSemaphore, Permit};
 pub use unhandled::{

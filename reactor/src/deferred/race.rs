@@ -1,11 +1,9 @@
 //! The first of several Deferreds to succeed.
 
-use std::error::Error;
-use std::fmt;
 use std::panic::Location;
 
 use super::gather::{FirstValue, Terms, gather};
-use super::{Deferred, Failure};
+use super::{Deferred, Failure, FailureGroup};
 
 /// Gives the index and the value of the first input that succeeds, and cancels the others
 /// (Twisted's `race`).
@@ -50,27 +48,3 @@ pub fn race<T>(inputs: impl IntoIterator<Item = Deferred<T>>) -> Deferred<(usize
     };
     gather(inputs, rule, terms)
 }
-
-/// None of several Deferreds succeeded (Twisted's `FailureGroup`).
-#[derive(Debug)]
-#[non_exhaustive]
-pub struct FailureGroup {
-    /// The failure of each, in the order of the inputs.
-    pub failures: Vec<Failure>,
-}
-
-impl fmt::Display for FailureGroup {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.failures.is_empty() {
-            return f.write_str("there was no input that could succeed");
-        }
-        f.write_str("no input succeeded: ")?;
-        for (index, failure) in self.failures.iter().enumerate() {
-            let comma = if index == 0 { "" } else { ", " };
-            write!(f, "{comma}input {index} failed: {failure}")?;
-        }
-        Ok(())
-    }
-}
-
-impl Error for FailureGroup {}
