@@ -1,10 +1,13 @@
 //! What a callback may return.
 
+use std::fmt;
 use std::future::Future;
 use std::panic::Location;
 use std::pin::Pin;
+use std::rc::Rc;
 
-use super::{Deferred, Failure, Step, block};
+use super::chain::{ChainRoot, Source};
+use super::{Deferred, Failure, State, block};
 use crate::guard::catch;
 
 /// What a callback returns: a `Result<U, Failure>`, or a `Deferred<U>` to wait for.
@@ -99,5 +102,41 @@ pub fn maybe_deferred<R: Outcome>(function: impl FnOnce() -> R) -> Deferred<R::V
     match catch(function) {
         Ok(outcome) => outcome.into_deferred(),
         Err(payload) => Deferred::fail(Failure::from_panic(payload)),
+    }
+}
+
+/// What a callback leads to.
+///
+/// Slimmer than a [`Deferred`], and without its `Drop`: this is what the hot path carries.
+#[doc(hidden)]
+#[allow(
+    private_interfaces,
+    reason = "public only to be named in a hidden method"
+)]
+pub enum Step<T: 'static> {
+    /// The chain goes on at once.
+    Now(Result<T, Failure>),
+    /// The chain waits for another.
+    Wait {
+        node: Rc<dyn Source<T>>,
+        root: Rc<dyn ChainRoot>,
+    },
+}
+
+impl<T> fmt::Debug for Step<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Now(_) => "Now",
+            Self::Wait { .. } => "Wait",
+        })
+    }
+}
+
+impl<T> From<Deferred<T>> for Step<T> {
+    fn from(deferred: Deferred<T>) -> Self {
+        match deferred.into_state() {
+            State::Fired { result, .. } => Self::Now(result),
+            State::Pending { node, root } => Self::Wait { node, root },
+        }
     }
 }
