@@ -81,17 +81,15 @@ pub mod pages;
 mod request;
 mod resource;
 mod response;
-mod routes;
 mod site;
 mod tree;
 
 pub use http::header;
 pub use http::{Method, StatusCode};
 
-pub use klein::{Klein, Route};
+pub use klein::{FromParam, Klein, ParamValue, Params, PatternError, Route};
 pub use request::{ClientGoneError, Finished, Request};
 pub use resource::{DeferredResource, NOT_DONE_YET, Rendered, Resource};
 pub use response::Response;
-pub use routes::{FromParam, ParamValue, Params, PatternError};
 pub use site::Site;
 pub use tree::Tree;

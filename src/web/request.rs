@@ -15,8 +15,8 @@ use percent_encoding::percent_decode_str;
 
 use super::channel::Channel;
 use super::http1::head::{Head, Version};
+use super::klein::Params;
 use super::response::ResponseHead;
-use super::routes::Params;
 
 /// A request, with the means to answer it (Twisted's `twisted.web.server.Request`).
 ///

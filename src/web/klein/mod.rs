@@ -1,5 +1,9 @@
 //! Routes instead of a tree, as in Klein.
 
+mod params;
+mod pattern;
+mod table;
+
 use std::borrow::Cow;
 use std::fmt;
 use std::panic::Location;
@@ -8,9 +12,13 @@ use std::rc::Rc;
 use deferred_reactor::health::{Callback, CallbackKind, Place, watch};
 use http::{Method, StatusCode};
 
+use self::pattern::Pattern;
+use self::table::{Lookup, RouteTable};
 use super::response::allow_value;
-use super::routes::{Lookup, Pattern, RouteTable};
-use super::{PatternError, Rendered, Request, Resource, pages};
+use super::{Rendered, Request, Resource, pages};
+
+pub use self::params::{FromParam, ParamValue, Params};
+pub use self::pattern::PatternError;
 
 /// Handlers by the paths that they answer.
 ///
