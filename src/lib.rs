@@ -49,6 +49,7 @@
 
 mod bridge;
 pub mod exposition;
+mod http1;
 pub mod instrument;
 pub mod web;
 

@@ -75,7 +75,6 @@
 //! ```
 
 mod channel;
-mod http1;
 mod klein;
 pub mod pages;
 mod request;

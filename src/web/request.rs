@@ -14,9 +14,9 @@ use http::{Method, StatusCode};
 use percent_encoding::percent_decode_str;
 
 use super::channel::Channel;
-use super::http1::head::{Head, Version};
 use super::klein::Params;
 use super::response::ResponseHead;
+use crate::http1::head::{Head, Version};
 
 /// A request, with the means to answer it (Twisted's `twisted.web.server.Request`).
 ///

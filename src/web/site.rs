@@ -9,9 +9,9 @@ use deferred_reactor::net::{Address, Factory, Protocol};
 use deferred_reactor::time::system_time;
 
 use super::channel::HttpProtocol;
-use super::http1::head::HeadLimits;
 use super::request::Exchange;
 use super::{Request, Resource};
+use crate::http1::head::HeadLimits;
 
 /// A root resource, and what clients are granted (Twisted's `Site`).
 ///

@@ -28,10 +28,10 @@ use deferred_reactor::net::{Protocol, Transport};
 use deferred_reactor::time::TimeSource;
 use deferred_reactor::{Canceller, DelayedCall, Failure, Resolver};
 
-use super::http1::chunked::Decoder;
-use super::http1::head::{Scan, Version};
 use super::request::Exchange;
 use super::site::Shared;
+use crate::http1::chunked::Decoder;
+use crate::http1::head::{Scan, Version};
 
 /// The reactor's end: hands everything to the channel.
 pub(super) struct HttpProtocol(Rc<Channel>);

@@ -7,8 +7,8 @@ use bytes::Bytes;
 use http::StatusCode;
 
 use super::{Channel, Current, Incoming, Left, Phase};
-use crate::web::http1::chunked::Decoder;
-use crate::web::http1::head::{Framing, Scan};
+use crate::http1::chunked::Decoder;
+use crate::http1::head::{Framing, Scan};
 use crate::web::pages;
 use crate::web::request::{Exchange, is_utf8};
 

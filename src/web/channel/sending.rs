@@ -8,8 +8,8 @@ use deferred_reactor::ReactorTime;
 use http::{StatusCode, header};
 
 use super::{Channel, Current, Phase, Sent};
+use crate::http1::head::Version;
 use crate::web::Response;
-use crate::web::http1::head::Version;
 use crate::web::request::{Exchange, Finished};
 use crate::web::response::ResponseHead;
 

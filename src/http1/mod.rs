@@ -1,4 +1,4 @@
 //! The syntax of HTTP/1.1 messages (RFC 9112): bytes in, bytes out, no sockets and no resources.
 
-pub(super) mod chunked;
-pub(super) mod head;
+pub(crate) mod chunked;
+pub(crate) mod head;
