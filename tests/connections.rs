@@ -141,7 +141,7 @@ fn the_connection_stays_or_closes_as_the_request_says() {
         ),
         ("GET /a HTTP/1.0", "Host: h", false),
         ("GET /a HTTP/1.0", "X: y", false),
-        ("GET /a HTTP/1.0", "Connection: keep-alive", false),
+        ("GET /a HTTP/1.0", "Connection: keep-alive, close", false),
     ] {
         let mut client = server.connect();
         client.send(format!(

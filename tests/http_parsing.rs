@@ -63,18 +63,20 @@ fn malformed_request_lines_are_refused() {
             "GET a HTTP/1.1",
             "GET ftp://h/ HTTP/1.1",
             "GET ** HTTP/1.1",
-            "GET / HTTP/0.9",
-            "GET / HTTP/1.2",
-            "GET / HTTP/2.0",
             "GET / HTTP/1.1.1",
             "GET / http/1.1",
             "GET / HTTP/11",
             "GET / XTTP/1.1",
-            "PRI * HTTP/2.0",
             "\u{16}\u{3}\u{1}\u{2}",
         ],
     );
     assert_refused(&server, 400, bad.iter().map(Vec::as_slice));
+    // The last one is the preface of HTTP/2.
+    let versions = lines(
+        "{}\r\nHost: h\r\n\r\n",
+        ["GET / HTTP/0.9", "GET / HTTP/2.0", "PRI * HTTP/2.0"],
+    );
+    assert_refused(&server, 505, versions.iter().map(Vec::as_slice));
     let ends = lines(
         "{}",
         [
@@ -159,11 +161,8 @@ fn ambiguous_framing_is_refused() {
             "Transfer-Encoding: chunked\r\nContent-Length: 0",
             "Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked",
             "Transfer-Encoding: chunked\r\nTransfer-Encoding: identity",
-            "Transfer-Encoding: identity",
-            "Transfer-Encoding: gzip, chunked",
             "Transfer-Encoding: chunked, gzip",
             "Transfer-Encoding: chunked, chunked",
-            "Transfer-Encoding: xchunked",
             "Transfer-Encoding: \"chunked\"",
             "Transfer-Encoding: chunked;q=1",
             "Transfer-Encoding: chunked,",
@@ -173,6 +172,11 @@ fn ambiguous_framing_is_refused() {
         ],
     );
     assert_refused(&server, 400, bad.iter().map(Vec::as_slice));
+    let unknown = lines(
+        "POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: {}\r\n\r\n0\r\n\r\n",
+        ["identity", "gzip, chunked", "xchunked"],
+    );
+    assert_refused(&server, 501, unknown.iter().map(Vec::as_slice));
     let old = b"POST / HTTP/1.0\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n";
     assert_refused(&server, 400, [&old[..]]);
 }
@@ -239,12 +243,16 @@ fn malformed_chunks_are_refused() {
             "0\r\nA: x\n\r\n",
             "0\r\nA: \0\r\n\r\n",
             "0\r\n folded: x\r\n\r\n",
+            "5 \r\nhello\r\n0\r\n\r\n",
             &long_line,
-            &long_trailer,
-            &many_trailers,
         ],
     );
     assert_refused(&server, 400, bad.iter().map(Vec::as_slice));
+    let large = lines(
+        "POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n{}",
+        [&long_trailer, &many_trailers],
+    );
+    assert_refused(&server, 431, large.iter().map(Vec::as_slice));
 }
 
 /// W-45.
@@ -258,7 +266,7 @@ fn chunks_come_in_any_sizes_with_extensions_and_trailers() {
         "1\r\nh\r\n1\r\ne\r\n1\r\nl\r\n1\r\nl\r\n1\r\no\r\n000\r\n\r\n",
         "0005\r\nhello\r\n0\r\n\r\n",
         "5;name=value;x=\"y z\"\r\nhello\r\n0;last\r\n\r\n",
-        "5 \r\nhello\r\n0\r\n\r\n",
+        "5 ; name\r\nhello\r\n0\r\n\r\n",
         "5\r\nhello\r\n0\r\nContent-Length: 3\r\nHost: evil\r\nX:\r\n\r\n",
     ] {
         client.send("POST /c HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n");

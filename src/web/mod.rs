@@ -77,6 +77,7 @@
 mod channel;
 mod klein;
 pub mod pages;
+mod refusals;
 mod request;
 mod resource;
 mod response;
@@ -87,6 +88,7 @@ pub use http::header;
 pub use http::{Method, StatusCode};
 
 pub use klein::{FromParam, Klein, ParamValue, Params, PatternError, Route};
+pub use refusals::RefusalReason;
 pub use request::{ClientGoneError, Finished, Request};
 pub use resource::{DeferredResource, NOT_DONE_YET, Rendered, Resource};
 pub use response::Response;

@@ -16,7 +16,7 @@ use percent_encoding::percent_decode_str;
 use super::channel::Channel;
 use super::klein::Params;
 use super::response::ResponseHead;
-use crate::http1::head::{Head, Version};
+use crate::http1::{RequestHead, Version};
 
 /// A request, with the means to answer it (Twisted's `twisted.web.server.Request`).
 ///
@@ -48,7 +48,7 @@ pub struct Request {
 pub(super) struct Exchange {
     /// Tells it from others on the same connection.
     pub(super) id: u64,
-    pub(super) head: Head,
+    pub(super) head: RequestHead,
     pub(super) body: Bytes,
     pub(super) response: ResponseHead,
     /// How many path segments have been walked.
@@ -118,12 +118,12 @@ impl Request {
     ///
     /// `None` also for a value that is not UTF-8, which [`headers`](Self::headers) shows.
     pub fn header(&self, name: impl AsRef<str>) -> Option<&str> {
-        std::str::from_utf8(self.head().field(name.as_ref())?).ok()
+        std::str::from_utf8(self.head().fields().last(name.as_ref())?).ok()
     }
 
     /// All header fields in the order in which they came, names spelled as they came.
     pub fn headers(&self) -> impl Iterator<Item = (&str, &[u8])> {
-        self.head().fields()
+        self.head().fields().iter()
     }
 
     /// The body, which was received in full before the request was rendered.
@@ -287,7 +287,7 @@ impl Request {
         self.exchange_mut().params = params;
     }
 
-    fn head(&self) -> &Head {
+    fn head(&self) -> &RequestHead {
         &self.exchange().head
     }
 
@@ -328,11 +328,6 @@ pub(super) fn decoded_segments(path: &str) -> impl Iterator<Item = Cow<'_, str>>
 
 fn decode(segment: &str) -> Cow<'_, str> {
     percent_decode_str(segment).decode_utf8_lossy()
-}
-
-/// Whether every segment of the path decodes to UTF-8.
-pub(super) fn is_utf8(path: &str) -> bool {
-    percent_decode_str(path).decode_utf8().is_ok()
 }
 
 /// Whether a finished response has gone out. Unlike a `Result`, it may be ignored.

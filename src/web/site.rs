@@ -11,7 +11,7 @@ use deferred_reactor::time::system_time;
 use super::channel::HttpProtocol;
 use super::request::Exchange;
 use super::{Request, Resource};
-use crate::http1::head::HeadLimits;
+use crate::http1::HeadLimits;
 
 /// A root resource, and what clients are granted (Twisted's `Site`).
 ///

@@ -8,7 +8,8 @@ use deferred_reactor::net::{Transport, same_reason};
 use deferred_reactor::{CancelledError, Deferred, Failure};
 use http::{Method, StatusCode};
 
-use super::{Answer, Channel, Current, Phase, Sent};
+use super::{Answer, Channel, Current, Phase};
+use crate::http1::ReplyTo;
 use crate::web::request::Exchange;
 use crate::web::response::allow_value;
 use crate::web::site::Shared;
@@ -29,11 +30,13 @@ impl Channel {
         let head = &exchange.head;
         self.current.set(Current {
             id,
-            version: head.version,
-            is_head: head.method == Method::HEAD,
-            closes: head.closes,
-            is_last: head.closes,
-            sent: Sent::Nothing,
+            to: ReplyTo {
+                version: head.version,
+                is_head: head.method == Method::HEAD,
+                persists: head.persists,
+            },
+            closes: false,
+            sent: None,
         });
         self.phase.set(Phase::Answering);
         self.answer.set(Answer::Ours);
@@ -189,7 +192,7 @@ impl Channel {
         log::error!(target: "web", "a request failed: {failure:#?}");
         let current = self.current.get();
         let mut exchange = self.reclaim(current.id);
-        if current.sent != Sent::Nothing {
+        if current.sent.is_some() {
             return self.cut_off(exchange);
         }
         exchange.response.clear();

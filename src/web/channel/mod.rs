@@ -30,8 +30,7 @@ use deferred_reactor::{Canceller, DelayedCall, Failure, Resolver};
 
 use super::request::Exchange;
 use super::site::Shared;
-use crate::http1::chunked::Decoder;
-use crate::http1::head::{Scan, Version};
+use crate::http1::{BodyFraming, Decoder, ReplyTo, RequestReader, Version};
 
 /// The reactor's end: hands everything to the channel.
 pub(super) struct HttpProtocol(Rc<Channel>);
@@ -44,9 +43,7 @@ pub(super) struct Channel {
     phase: Cell<Phase>,
     /// What came and could not be used yet; empty, and without memory, most of the time.
     input: Cell<Vec<u8>>,
-    scan: Cell<Scan>,
-    /// Empty lines since the last request.
-    empty_lines: Cell<u8>,
+    reader: Cell<RequestReader>,
     /// The request whose body is being received.
     incoming: Cell<Option<Box<Incoming>>>,
     /// The response that is being made.
@@ -95,25 +92,10 @@ enum Left {
 #[derive(Debug, Clone, Copy)]
 struct Current {
     id: u64,
-    version: Version,
-    is_head: bool,
+    to: ReplyTo,
     closes: bool,
-    /// The client has said that this is its last request.
-    is_last: bool,
-    sent: Sent,
-}
-
-/// How much of a response has gone out, and how its body ends.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Sent {
-    Nothing,
-    Chunked,
-    /// So many bytes are to come, by the `Content-Length` that was set.
-    Length(u64),
-    /// The body ends with the connection.
-    UntilClose,
-    /// There is no body, whatever is written: HEAD, 204, 304.
-    NoBody,
+    /// `None` before the head is sent; then how the body ends, with what is left of its length.
+    sent: Option<BodyFraming>,
 }
 
 /// Who is to answer the current request.
@@ -133,8 +115,7 @@ impl HttpProtocol {
             clock: OnceCell::new(),
             phase: Cell::new(Phase::Idle),
             input: Cell::new(Vec::new()),
-            scan: Cell::new(Scan::default()),
-            empty_lines: Cell::new(0),
+            reader: Cell::new(RequestReader::default()),
             incoming: Cell::new(None),
             current: Cell::new(Current::NONE),
             answer: Cell::new(Answer::Ours),
@@ -181,10 +162,12 @@ impl Protocol for HttpProtocol {
 impl Current {
     const NONE: Self = Self {
         id: 0,
-        version: Version::Http11,
-        is_head: false,
+        to: ReplyTo {
+            version: Version::Http11,
+            is_head: false,
+            persists: true,
+        },
         closes: true,
-        is_last: false,
-        sent: Sent::Nothing,
+        sent: None,
     };
 }

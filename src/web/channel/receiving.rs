@@ -7,16 +7,12 @@ use bytes::Bytes;
 use http::StatusCode;
 
 use super::{Channel, Current, Incoming, Left, Phase};
-use crate::http1::chunked::Decoder;
-use crate::http1::head::{Framing, Scan};
-use crate::web::pages;
-use crate::web::request::{Exchange, is_utf8};
+use crate::http1::{ChunkLimits, Decoder, Framing, Progress, Refusal, encode};
+use crate::web::request::Exchange;
+use crate::web::{RefusalReason, pages};
 
 /// How much may wait to be sent before the next request of a pipeline is looked at.
 const OUTPUT_BYTES: usize = 256 * 1024;
-
-/// Empty lines tolerated before a request line (RFC 9112, 2.2).
-const EMPTY_LINES: u8 = 4;
 
 /// How long a client that was refused may take to read why, before it is cut off.
 const LINGER: Duration = Duration::from_secs(5);
@@ -144,69 +140,43 @@ impl Channel {
         used
     }
 
-    /// Uses a whole head, or nothing.
+    /// Uses a whole head, or the empty lines before one.
     pub(super) fn consume_head(self: &Rc<Self>, data: &[u8]) -> usize {
         let limits = &self.shared.limits;
-        if self.phase.get() == Phase::Idle {
-            let mut exchange = self.shared.take_exchange();
-            if let Some(length) = exchange.head.read_at_once(data, &limits.head) {
-                self.empty_lines.set(0);
+        let mut exchange = self.shared.take_exchange();
+        let mut reader = self.reader.get();
+        let outcome = reader.read(&mut exchange.head, data, &limits.head);
+        self.reader.set(reader);
+        match outcome {
+            Ok((used, Progress::Complete)) => {
                 self.begin(exchange);
-                return length;
+                used
             }
-            self.shared.put_exchange(exchange);
-        }
-        let skipped = 2 * data.chunks(2).take_while(|line| line == b"\r\n").count();
-        let lines = u8::try_from(skipped / 2).unwrap_or(u8::MAX);
-        let empty_lines = self.empty_lines.get().saturating_add(lines);
-        self.empty_lines.set(empty_lines);
-        if empty_lines > EMPTY_LINES {
-            return self.refuse(
-                StatusCode::BAD_REQUEST,
-                "nothing but empty lines came",
-                data,
-            );
-        }
-        let rest = &data[skipped..];
-        if rest.is_empty() || rest == b"\r" {
-            return skipped;
-        }
-        let is_new = self.phase.replace(Phase::Head) == Phase::Idle;
-        let mut scan = if is_new {
-            Scan::default()
-        } else {
-            self.scan.get()
-        };
-        let found = scan.find_end(rest, &limits.head);
-        self.scan.set(scan);
-        let length = match found {
-            Ok(Some(length)) => length,
-            Ok(None) => {
-                if is_new {
+            Ok((used, progress)) => {
+                self.shared.put_exchange(exchange);
+                if progress == Progress::Begun && self.phase.replace(Phase::Head) == Phase::Idle {
                     // From the first byte on: later ones do not renew it.
                     self.expect_within(limits.header_timeout);
                 }
-                return skipped;
+                used
             }
-            Err(error) => return self.refuse(error.status(), &error.to_string(), data),
-        };
-        self.empty_lines.set(0);
-        let mut exchange = self.shared.take_exchange();
-        if let Err(error) = exchange.head.read(&rest[..length], &limits.head) {
-            self.shared.put_exchange(exchange);
-            return self.refuse(error.status(), &error.to_string(), data);
+            Err(refusal) => {
+                self.shared.put_exchange(exchange);
+                self.refuse_wire(&refusal, data)
+            }
         }
-        self.begin(exchange);
-        skipped + length
+    }
+
+    /// Answers what the wire refuses.
+    fn refuse_wire(self: &Rc<Self>, refusal: &Refusal, data: &[u8]) -> usize {
+        let status = RefusalReason::from(refusal.reason()).status();
+        let status = status.unwrap_or(StatusCode::BAD_REQUEST);
+        self.refuse(status, &refusal.to_string(), data)
     }
 
     /// A head is complete: receives the body, or answers.
     pub(super) fn begin(self: &Rc<Self>, exchange: Box<Exchange>) {
         let limits = &self.shared.limits;
-        if exchange.head.has_escapes && !is_utf8(exchange.head.path()) {
-            self.refuse(StatusCode::BAD_REQUEST, "the path is not UTF-8", &[]);
-            return self.shared.put_exchange(exchange);
-        }
         let left = match exchange.head.framing {
             Framing::None => return self.dispatch(exchange),
             Framing::Length(length) if length > limits.body_bytes as u64 => {
@@ -218,10 +188,10 @@ impl Channel {
                 return self.shared.put_exchange(exchange);
             }
             Framing::Length(length) => Left::Length(length),
-            Framing::Chunked => Left::Chunked(Decoder::new()),
+            Framing::Chunked => Left::Chunked(Decoder::new(ChunkLimits::default())),
         };
         if exchange.head.expects_continue {
-            self.transport().write(b"HTTP/1.1 100 Continue\r\n\r\n");
+            self.transport().write(encode::CONTINUE);
         }
         self.phase.set(Phase::Body);
         self.expect_within(limits.body_timeout);
@@ -246,13 +216,22 @@ impl Channel {
             }
             Left::Chunked(decoder) => {
                 let limit = self.shared.limits.body_bytes;
-                match decoder.decode(data, &mut incoming.body, limit) {
-                    Ok(used) => (used, decoder.is_done()),
-                    Err(error) => {
-                        self.shared.put_exchange(incoming.exchange);
-                        return self.refuse(error.status(), &error.to_string(), data);
+                let mut used = 0;
+                while used < data.len() && !decoder.is_done() {
+                    let room = limit.saturating_sub(incoming.body.len()) as u64;
+                    match decoder.decode(&data[used..], room) {
+                        Ok(decoded) => {
+                            let input = &data[used..];
+                            incoming.body.extend_from_slice(&input[decoded.data]);
+                            used += decoded.used;
+                        }
+                        Err(refusal) => {
+                            self.shared.put_exchange(incoming.exchange);
+                            return self.refuse_wire(&refusal, data);
+                        }
                     }
                 }
+                (used, decoder.is_done())
             }
         };
         if is_complete {

@@ -7,8 +7,8 @@ use bytes::Bytes;
 use deferred_reactor::ReactorTime;
 use http::{StatusCode, header};
 
-use super::{Channel, Current, Phase, Sent};
-use crate::http1::head::Version;
+use super::{Channel, Phase};
+use crate::http1::{BodyFraming, LengthField, Reply, encode};
 use crate::web::Response;
 use crate::web::request::{Exchange, Finished};
 use crate::web::response::ResponseHead;
@@ -22,23 +22,19 @@ impl Channel {
         if !self.is_current(exchange.id) || data.is_empty() {
             return;
         }
-        if self.current.get().sent == Sent::Nothing {
+        if self.current.get().sent.is_none() {
             self.write_head(&exchange.response, None, &[]);
             // What follows comes in small pieces, which should not wait for one another.
             self.transport().set_tcp_no_delay(true);
         }
         let mut current = self.current.get();
         match &mut current.sent {
-            Sent::Nothing | Sent::NoBody => {}
-            Sent::UntilClose => self.transport().write(data),
-            Sent::Chunked => self.transport().write_with(|out| {
-                let mut size = [0; 16];
-                out.extend_from_slice(hexadecimal(data.len(), &mut size));
-                out.extend_from_slice(b"\r\n");
-                out.extend_from_slice(data);
-                out.extend_from_slice(b"\r\n");
-            }),
-            Sent::Length(left) => {
+            None | Some(BodyFraming::NoBody) => {}
+            Some(BodyFraming::UntilClose) => self.transport().write(data),
+            Some(BodyFraming::Chunked) => {
+                self.transport().write_with(|out| encode::chunk(out, data));
+            }
+            Some(BodyFraming::Length(left)) => {
                 let room = usize::try_from(*left).unwrap_or(usize::MAX);
                 if data.len() > room {
                     log::error!(
@@ -64,9 +60,9 @@ impl Channel {
             return Finished(false);
         }
         match self.current.get().sent {
-            Sent::Nothing => self.write_whole(&exchange.response, &Bytes::new()),
-            Sent::Chunked => self.transport().write(b"0\r\n\r\n"),
-            Sent::Length(left) if left > 0 => {
+            None => self.write_whole(&exchange.response, &Bytes::new()),
+            Some(BodyFraming::Chunked) => self.transport().write(encode::LAST_CHUNK),
+            Some(BodyFraming::Length(left)) if left > 0 => {
                 log::error!(
                     target: "web",
                     "{} {}: finished {left} bytes short of its content-length",
@@ -77,7 +73,7 @@ impl Channel {
                 self.cut_off(exchange);
                 return Finished(false);
             }
-            Sent::Length(_) | Sent::UntilClose | Sent::NoBody => {}
+            Some(_) => {}
         }
         self.complete(exchange);
         Finished(true)
@@ -93,7 +89,7 @@ impl Channel {
             self.shared.put_exchange(exchange);
             return Finished(false);
         }
-        if self.current.get().sent != Sent::Nothing {
+        if self.current.get().sent.is_some() {
             self.write(&mut exchange, &response.body);
             return self.finish(exchange);
         }
@@ -107,11 +103,9 @@ impl Channel {
     pub(super) fn complete(self: &Rc<Self>, exchange: Box<Exchange>) {
         self.shared.put_exchange(exchange);
         self.waiting.take();
-        let Current {
-            closes, is_last, ..
-        } = self.current.get();
-        if closes {
-            self.close(is_last, self.shared.limits.abort_timeout);
+        let current = self.current.get();
+        if current.closes {
+            self.close(!current.to.persists, self.shared.limits.abort_timeout);
         } else {
             self.phase.set(Phase::Idle);
             self.unsent.set(usize::MAX);
@@ -138,7 +132,7 @@ impl Channel {
         let length = Some(body.len());
         if body.len() > COPIED_BYTES {
             self.write_head(head, length, &[]);
-            if self.current.get().sent != Sent::NoBody {
+            if self.current.get().sent != Some(BodyFraming::NoBody) {
                 self.transport().write_bytes(body.clone());
             }
         } else {
@@ -156,45 +150,33 @@ impl Channel {
             log::error!(target: "web", "a resource answered with {status}, which is no answer");
             status = StatusCode::INTERNAL_SERVER_ERROR;
         }
-        let has_no_body = matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
-        // A body that is empty, and not one that is absent (RFC 9110, 15.3.6).
-        let is_reset = status == StatusCode::RESET_CONTENT;
-        let mut declared = None;
+        let mut reply = Reply {
+            status,
+            length: length.map(|length| length as u64),
+            declared: None,
+            closes: current.closes,
+        };
         for (name, value) in head.fields() {
             match *name {
-                header::CONTENT_LENGTH => declared = value.parse::<u64>().ok(),
-                header::CONNECTION => current.closes |= value.eq_ignore_ascii_case("close"),
+                header::CONTENT_LENGTH => reply.declared = value.parse::<u64>().ok(),
+                header::CONNECTION => reply.closes |= value.eq_ignore_ascii_case("close"),
                 _ => {}
             }
         }
-        // For HEAD, a resource may know the length of a body that it did not make.
-        let length = match (length, declared) {
-            _ if is_reset => Some(0),
-            (Some(0), Some(declared)) if current.is_head => Some(declared),
-            (Some(length), _) => Some(length as u64),
-            (None, declared) => declared,
-        };
-        current.sent = match length {
-            _ if has_no_body => Sent::NoBody,
-            Some(length) => Sent::Length(length),
-            None if current.version == Version::Http11 => Sent::Chunked,
-            None => {
-                current.closes = true;
-                Sent::UntilClose
-            }
-        };
+        let framing = reply.framing(&current.to);
+        current.closes = framing.closes;
+        current.sent = Some(framing.body);
         let mut out = self.shared.take_scratch();
-        write_status_line(&mut out, status);
+        encode::status_line(&mut out, status);
         if let Some(clock) = self.clock.get() {
             self.shared.write_date(&mut out, clock.turn_time());
         }
         match &head.content_type {
-            Some(value) => {
-                out.extend_from_slice(b"Content-Type: ");
-                out.extend_from_slice(value.as_bytes());
-                out.extend_from_slice(b"\r\n");
-            }
-            None if has_no_body || length == Some(0) => {}
+            Some(value) => encode::content_type(&mut out, value),
+            None if matches!(
+                framing.field,
+                LengthField::None | LengthField::ContentLength(0)
+            ) && framing.body != BodyFraming::UntilClose => {}
             None => out.extend_from_slice(b"Content-Type: text/html\r\n"),
         }
         for (name, value) in head.fields() {
@@ -204,77 +186,16 @@ impl Channel {
                 | header::TRANSFER_ENCODING
                 | header::CONNECTION
                 | header::DATE => {}
-                _ => write_field(&mut out, name.as_str(), value.as_bytes()),
+                _ => encode::field(&mut out, name.as_str(), value.as_bytes()),
             }
         }
-        match current.sent {
-            Sent::Length(length) => {
-                out.extend_from_slice(b"Content-Length: ");
-                out.extend_from_slice(itoa::Buffer::new().format(length).as_bytes());
-                out.extend_from_slice(b"\r\n");
-            }
-            Sent::Chunked => out.extend_from_slice(b"Transfer-Encoding: chunked\r\n"),
-            Sent::Nothing | Sent::UntilClose | Sent::NoBody => {}
-        }
-        if current.closes {
-            out.extend_from_slice(b"Connection: close\r\n");
-        }
-        out.extend_from_slice(b"\r\n");
-        if !has_no_body && !is_reset && !current.is_head {
+        encode::framing(&mut out, &framing);
+        out.extend_from_slice(encode::LINE_END);
+        if framing.body != BodyFraming::NoBody {
             out.extend_from_slice(body);
         }
         self.transport().write(&out);
         self.shared.put_scratch(out);
-        if current.is_head || is_reset {
-            current.sent = Sent::NoBody;
-        }
         self.current.set(current);
-    }
-}
-
-fn write_status_line(out: &mut Vec<u8>, status: StatusCode) {
-    if status == StatusCode::OK {
-        return out.extend_from_slice(b"HTTP/1.1 200 OK\r\n");
-    }
-    out.extend_from_slice(b"HTTP/1.1 ");
-    out.extend_from_slice(status.as_str().as_bytes());
-    out.push(b' ');
-    let reason = status.canonical_reason().unwrap_or("Unknown Status");
-    out.extend_from_slice(reason.as_bytes());
-    out.extend_from_slice(b"\r\n");
-}
-
-/// Writes a field with its name in the usual capitals, which some clients still look for.
-fn write_field(out: &mut Vec<u8>, name: &str, value: &[u8]) {
-    match name {
-        "etag" => out.extend_from_slice(b"ETag"),
-        "www-authenticate" => out.extend_from_slice(b"WWW-Authenticate"),
-        _ => {
-            let mut starts = true;
-            out.extend(name.bytes().map(|byte| {
-                let starts_here = std::mem::replace(&mut starts, byte == b'-');
-                if starts_here {
-                    byte.to_ascii_uppercase()
-                } else {
-                    byte
-                }
-            }));
-        }
-    }
-    out.extend_from_slice(b": ");
-    out.extend_from_slice(value);
-    out.extend_from_slice(b"\r\n");
-}
-
-fn hexadecimal(number: usize, buffer: &mut [u8; 16]) -> &[u8] {
-    let mut at = buffer.len();
-    let mut left = number;
-    loop {
-        at -= 1;
-        buffer[at] = b"0123456789abcdef"[left % 16];
-        left /= 16;
-        if left == 0 {
-            return &buffer[at..];
-        }
     }
 }
