@@ -44,7 +44,7 @@ pub(crate) fn guard_each<T>(
 /// Logs what [`catch`] has handed back.
 #[cold]
 pub(crate) fn log_panic(target: &str, what: impl Display, payload: Box<dyn Any + Send>) {
-    log::error!(target: target, "{what} panicked: {}", message(payload));
+    crate::logging::error!(target: target, "{what} panicked: {}", message(payload));
 }
 
 /// What a panic says.

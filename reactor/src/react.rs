@@ -56,7 +56,7 @@ pub fn react<R: Outcome<Value = ()>>(main: impl FnOnce(Reactor) -> R) -> ExitCod
         return ExitCode::from(request.code);
     }
     if log::log_enabled!(target: "reactor", log::Level::Error) {
-        log::error!(target: "reactor", "the main function failed: {failure:#?}");
+        crate::logging::error!(target: "reactor", "the main function failed: {failure:#?}");
     } else {
         eprintln!("Error: {failure:?}");
     }

@@ -141,7 +141,7 @@ impl Triggers {
             let last = last.clone();
             drop(function().add_both(move |result| {
                 if let Err(failure) = result {
-                    log::error!(target: "reactor", "a trigger of {event:?} failed: {failure:#?}");
+                    crate::logging::error!(target: "reactor", "a trigger of {event:?} failed: {failure:#?}");
                 }
                 drop(last);
                 Ok(())

@@ -199,9 +199,9 @@ pub(crate) fn report(report: Unhandled) {
         // Often run from a `drop`, where a second panic would end the process.
         Some(hook) => {
             if catch(|| hook(report)).is_err() {
-                log::error!(target: "deferred", "the hook given to on_unhandled panicked");
+                crate::logging::error!(target: "deferred", "the hook given to on_unhandled panicked");
             }
         }
-        None => log::error!(target: "deferred", "{report}"),
+        None => crate::logging::error!(target: "deferred", "{report}"),
     }
 }

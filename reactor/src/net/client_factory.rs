@@ -50,7 +50,7 @@ pub trait ClientFactory: Factory {
     fn client_connection_failed(&self, connector: &Connector, reason: &Failure) {
         let _ = connector;
         if !reason.is::<UserError>() {
-            log::warn!(target: "reactor", "{reason}");
+            crate::logging::warn!(target: "reactor", "{reason}");
         }
     }
 

@@ -67,7 +67,7 @@ impl Clients {
     /// Lets go of those that go on connecting whatever they are told.
     pub(crate) fn give_up(&self, core: &Rc<Core>) {
         for link in self.all() {
-            log::error!(
+            crate::logging::error!(
                 target: "reactor",
                 "connecting to {} was begun again and again while the reactor stopped",
                 link.address
@@ -408,7 +408,7 @@ impl Link {
             }
             Err(payload) => {
                 let failure = Failure::from_panic(payload);
-                log::error!(target: "reactor", "build_protocol for {peer} {failure}");
+                crate::logging::error!(target: "reactor", "build_protocol for {peer} {failure}");
                 core.release(slot);
                 drop(stream);
                 self.state.replace(State::Failed(failure));

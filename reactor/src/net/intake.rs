@@ -176,7 +176,7 @@ impl Intake {
         }
         self.last_told.set(Some(now));
         let refused: u64 = self.refused.borrow().values().sum();
-        log::warn!(
+        crate::logging::warn!(
             target: "reactor",
             "cannot accept on {address} ({refused} connections refused so far): {error}"
         );

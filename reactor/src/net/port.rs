@@ -74,7 +74,7 @@ impl Listener {
             }
             Err(error) => {
                 self.intake.count_refused(&error);
-                log::error!(target: "reactor", "cannot watch the connection from {peer}: {error}");
+                crate::logging::error!(target: "reactor", "cannot watch the connection from {peer}: {error}");
             }
         }
     }

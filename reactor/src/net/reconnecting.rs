@@ -307,7 +307,7 @@ impl Reconnection {
             .get()
             .is_some_and(|max| one.retries >= max)
         {
-            log::warn!(
+            crate::logging::warn!(
                 target: "reactor",
                 "not connecting to {} any more, after {} retries",
                 connector.address(),

@@ -195,7 +195,7 @@ impl Pool {
                     workers.push(worker);
                 }
                 Err(error) => {
-                    log::error!(target: "reactor", "cannot start a worker thread: {error}");
+                    crate::logging::error!(target: "reactor", "cannot start a worker thread: {error}");
                     break;
                 }
             }

@@ -62,7 +62,7 @@ impl RemoteReactor {
         if !self.bell.has_rung.swap(true, Ordering::AcqRel) {
             // It fails only if the system is out of memory for a counter it has already.
             if let Some(Err(error)) = self.bell.waker.as_ref().map(mio::Waker::wake) {
-                log::error!(target: "reactor", "cannot wake the reactor: {error}");
+                crate::logging::error!(target: "reactor", "cannot wake the reactor: {error}");
             }
         }
         Ok(())

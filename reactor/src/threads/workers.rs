@@ -285,7 +285,7 @@ impl Crew {
             });
         }
         if let Some(error) = failed {
-            log::error!(target: "reactor", "{error}: {:#?}", error.cause);
+            crate::logging::error!(target: "reactor", "{error}: {:#?}", error.cause);
         }
     }
 }
