@@ -1,8 +1,8 @@
 //! Where the panics of users' code stop.
 //!
 //! Two functions contain a panic: [`catch`] hands it back, and [`guard`] logs it. Everything of the
-//! user's that is called or dropped goes through one of them. This file uses nothing else of the
-//! package.
+//! user's that is called or dropped goes through one of them. This file uses the log, and nothing
+//! else of the package.
 
 use std::any::Any;
 use std::fmt::Display;

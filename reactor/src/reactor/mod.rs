@@ -95,7 +95,9 @@ impl Reactor {
     /// this short. Of what connections have left to send, as much is sent as the system takes at
     /// once.
     ///
-    /// Signal handlers are installed here and not before; [`run_without_signals`] installs none.
+    /// Signal handlers are installed here and not before; [`run_without_signals`] installs none. A
+    /// signal that is ignored when the first reactor runs stays ignored, where the system tells:
+    /// shells start background jobs with SIGINT ignored.
     /// A reactor [in memory](Self::is_in_memory) does not wait: it moves its clock to the next
     /// delayed call instead.
     ///
