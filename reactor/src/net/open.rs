@@ -54,8 +54,9 @@ impl Reactor {
     ///
     /// A file that was left by a server that is dead is replaced. To find out, its path is connected
     /// to, which a server that is alive sees as a connection that ends at once.
-    /// While a path is taken, a file of the same name with `.lock` behind it stands beside it, so that
-    /// of several servers that start together one wins, and the others are told.
+    /// While a path is taken, a file of the same name with `.lock` behind it is locked (flock(2)), so
+    /// that of several servers that start together one wins, and the others fail. It is made and
+    /// removed for that; a file of this name that exists already stays as it is.
     ///
     /// ```
     /// use deferred_reactor::net::{Protocol, Transport, UnixServerEndpoint, for_protocol};
