@@ -174,6 +174,7 @@ impl Core {
             None => (None, None, None),
         };
         let meter = Rc::new(Meter::new(time.now()));
+        let pool = Pool::new(&time);
         Self {
             time,
             poll,
@@ -186,7 +187,7 @@ impl Core {
             read_buffer: Cell::new(Vec::new()),
             spares: RefCell::new(Spares::default()),
             door: Door::new(waker),
-            pool: Pool::new(),
+            pool,
             waiting: RefCell::new(Slab::new()),
             clients: Clients::default(),
             triggers: Rc::new(Triggers::default()),
