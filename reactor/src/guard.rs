@@ -19,7 +19,7 @@ pub(crate) fn catch<R>(call: impl FnOnce() -> R) -> thread::Result<R> {
 }
 
 /// Calls something that belongs to the user. A panic in it is logged, and nothing more.
-pub(crate) fn guard<R>(what: &str, call: impl FnOnce() -> R) -> Option<R> {
+pub(crate) fn guard<R>(what: impl Display, call: impl FnOnce() -> R) -> Option<R> {
     match catch(call) {
         Ok(value) => Some(value),
         Err(payload) => {
@@ -33,7 +33,7 @@ pub(crate) fn guard<R>(what: &str, call: impl FnOnce() -> R) -> Option<R> {
 /// where nobody looks closer, it goes on with the next.
 #[inline]
 pub(crate) fn guard_each<T>(
-    what: &str,
+    what: impl Display + Copy,
     mut items: impl Iterator<Item = T>,
     mut call: impl FnMut(T),
 ) {

@@ -160,6 +160,7 @@ impl Reactor {
     /// assert_eq!(connector.address(), "localhost:7");
     /// # Ok::<(), Failure>(())
     /// ```
+    #[track_caller]
     pub fn connect_tcp(
         &self,
         address: impl Into<TcpClientEndpoint>,
@@ -187,6 +188,7 @@ impl Reactor {
     /// # Ok::<(), Failure>(())
     /// ```
     #[cfg(unix)]
+    #[track_caller]
     pub fn connect_unix(
         &self,
         path: impl Into<UnixClientEndpoint>,

@@ -58,11 +58,9 @@ impl Listener {
             Ok(Some(protocol)) => protocol,
             Ok(None) => return,
             Err(payload) => {
-                log_panic(
-                    "reactor",
-                    format_args!("build_protocol for {peer}"),
-                    payload,
-                );
+                let line = self.line;
+                let what = format_args!("build_protocol for {peer} of the factory given at {line}");
+                log_panic("reactor", what, payload);
                 return;
             }
         };
@@ -85,7 +83,7 @@ impl Listener {
         self.intake.begin_rest();
         let core_again = Rc::downgrade(core);
         let listener = Rc::downgrade(self);
-        core.time().call_later(REST, move || {
+        core.time().call_later_for(self.line, REST, move || {
             if let (Some(core), Some(listener)) = (core_again.upgrade(), listener.upgrade()) {
                 listener.intake.end_rest();
                 listener.attend(&core);
@@ -97,7 +95,7 @@ impl Listener {
         if self.socket.take().is_some() {
             self.intake.close();
             core.release(self.slot);
-            core.factory_closed(&*self.factory);
+            core.factory_closed(&*self.factory, self.line);
         }
     }
 }
@@ -167,7 +165,7 @@ impl Port {
             line,
         });
         core.occupy(slot, listener.clone());
-        core.factory_opens(&*listener.factory);
+        core.factory_opens(&*listener.factory, line);
         Ok(Self {
             core: Rc::downgrade(core),
             listener: Rc::downgrade(&listener),

@@ -12,6 +12,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::io;
 use std::mem;
+use std::panic::Location;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
@@ -388,7 +389,7 @@ pub fn defer_to_thread<T: Send + 'static>(
     function: impl FnOnce() -> Result<T, Failure> + Send + 'static,
 ) -> Deferred<T> {
     let pool = reactor.core().pool();
-    let ticket = pool.next_ticket();
+    let (ticket, line) = (pool.next_ticket(), Location::caller());
     let core = Rc::downgrade(reactor.core());
     let (deferred, resolver) = Deferred::with_canceller(move |_| {
         if let Some(core) = core.upgrade() {
@@ -399,10 +400,10 @@ pub fn defer_to_thread<T: Send + 'static>(
     pool.submit(
         ticket,
         Box::new(move || {
-            let result =
-                catch(function).unwrap_or_else(|payload| Err(Failure::from_panic(payload)));
+            let result = catch(function)
+                .unwrap_or_else(|payload| Err(Failure::from_panic_at(payload, line)));
             // A reactor that is gone has failed the Deferred as well.
-            let _ = resolver.fire(result);
+            let _ = resolver.fire_for(line, result);
         }),
     );
     deferred

@@ -70,11 +70,13 @@ use crate::reactor::Reactor;
 ///
 /// [`WorkerError`] with the number of the worker that failed first and the cause. If others fail
 /// as well, the log tells.
+#[track_caller]
 pub fn run_workers<F>(count: usize, start: F) -> Result<(), WorkerError>
 where
     F: Fn(&Reactor, &Worker) -> Result<(), Failure> + Sync,
 {
     let crew = Arc::new(Crew {
+        line: Location::caller(),
         count: count.max(1),
         ports: Mutex::default(),
         life: Mutex::default(),
@@ -114,6 +116,8 @@ struct Inner {
 
 /// What all workers share.
 struct Crew {
+    /// Where `run_workers` was called.
+    line: &'static Location<'static>,
     count: usize,
     ports: Mutex<Ports>,
     life: Mutex<Life>,
@@ -237,7 +241,8 @@ impl Crew {
         F: Fn(&Reactor, &Worker) -> Result<(), Failure>,
     {
         let work = || self.work(index, start);
-        let outcome = catch(work).unwrap_or_else(|payload| Err(Failure::from_panic(payload)));
+        let outcome =
+            catch(work).unwrap_or_else(|payload| Err(Failure::from_panic_at(payload, self.line)));
         self.end(index, outcome);
     }
 
