@@ -209,6 +209,14 @@ pub struct PortStats {
 }
 
 impl PortStats {
+    pub(super) fn add(&mut self, other: Self) {
+        self.accepted += other.accepted;
+        self.rests += other.rests;
+        for (number, count) in other.refused {
+            *self.refused.entry(number).or_default() += count;
+        }
+    }
+
     /// All connections that were refused, for whatever reason.
     pub fn total_refused(&self) -> u64 {
         self.refused.values().sum()

@@ -113,7 +113,7 @@ pub use errors::{
     CannotListenError, ConnectionAborted, ConnectionDone, ConnectionLost, same_reason,
 };
 pub use intake::PortStats;
-pub(crate) use open::{first_of, open_tcp};
+pub(crate) use open::{bind_all, open_tcp};
 pub use port::Port;
 pub use producer::{ProducerRegisteredError, PullProducer, PushProducer};
 pub use protocol::{Factory, FactoryIdentity, Protocol, for_protocol};
