@@ -64,8 +64,8 @@ pub use deferred_reactor::{
     ReactorNotRunningError, ReactorStoppedError, ReactorTime, RemoteReactor, RemoteResolver,
     Resolver, SystemEvent, TimeoutError, TriggerId, Unhandled, UnknownTriggerError, Worker,
     WorkerError, blocking_call_from_thread, defer_later, defer_to_thread, deferred, deferred_list,
-    gather_results, health, maybe_deferred, net, on_unhandled, race, react, run_workers, sleep,
-    testing, threads,
+    gather_results, health, logging, maybe_deferred, net, on_unhandled, race, react, run_workers,
+    sleep, testing, threads,
 };
 
 pub use exposition::{

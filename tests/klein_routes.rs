@@ -201,6 +201,7 @@ fn routes_for_one_path_are_told_apart_by_method() {
 /// K-12.
 #[test]
 fn handlers_return_bodies_now_or_later() {
+    static LINE: std::sync::OnceLock<u32> = std::sync::OnceLock::new();
     let server = Server::with_site(|reactor| {
         let clock = reactor.clone();
         let mut app = Klein::new();
@@ -216,6 +217,7 @@ fn handlers_return_bodies_now_or_later() {
         });
         app.route("/fired", |_| Deferred::succeed(()));
         app.route("/fails", |_| Err::<(), _>(Failure::message("klein failed")));
+        LINE.set(line!() + 1).unwrap();
         app.route("/panics", |_| -> () { panic!("klein panicked") });
         app.route("/kept", keep);
         app.route("/finished", |mut request: Request| {
@@ -246,7 +248,9 @@ fn handlers_return_bodies_now_or_later() {
         }
     }
     logged("klein failed");
-    logged("klein panicked");
+    // F-09: at the line of the route.
+    let line = LINE.get().unwrap();
+    logged(&format!("klein panicked (at {}:{line}:", file!()));
     client.get("/kept");
     assert_eq!(server.next_note(), "/kept");
     server.with_kept("/kept", |request| request.respond("kept").is_ok());

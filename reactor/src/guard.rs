@@ -1,8 +1,8 @@
 //! Where the panics of users' code stop.
 //!
 //! Two functions contain a panic: [`catch`] hands it back, and [`guard`] logs it. Everything of the
-//! user's that is called or dropped goes through one of them. This file uses nothing else of the
-//! package.
+//! user's that is called or dropped goes through one of them. This file uses the log, and nothing
+//! else of the package.
 
 use std::any::Any;
 use std::fmt::Display;
@@ -19,7 +19,7 @@ pub(crate) fn catch<R>(call: impl FnOnce() -> R) -> thread::Result<R> {
 }
 
 /// Calls something that belongs to the user. A panic in it is logged, and nothing more.
-pub(crate) fn guard<R>(what: &str, call: impl FnOnce() -> R) -> Option<R> {
+pub(crate) fn guard<R>(what: impl Display, call: impl FnOnce() -> R) -> Option<R> {
     match catch(call) {
         Ok(value) => Some(value),
         Err(payload) => {
@@ -33,7 +33,7 @@ pub(crate) fn guard<R>(what: &str, call: impl FnOnce() -> R) -> Option<R> {
 /// where nobody looks closer, it goes on with the next.
 #[inline]
 pub(crate) fn guard_each<T>(
-    what: &str,
+    what: impl Display + Copy,
     mut items: impl Iterator<Item = T>,
     mut call: impl FnMut(T),
 ) {
@@ -44,7 +44,7 @@ pub(crate) fn guard_each<T>(
 /// Logs what [`catch`] has handed back.
 #[cold]
 pub(crate) fn log_panic(target: &str, what: impl Display, payload: Box<dyn Any + Send>) {
-    log::error!(target: target, "{what} panicked: {}", message(payload));
+    crate::logging::error!(target: target, "{what} panicked: {}", message(payload));
 }
 
 /// What a panic says.

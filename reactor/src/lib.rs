@@ -73,8 +73,9 @@
 //! | the function of a [`LoopingCall`]          | the Deferred that `start` gave; the loop of calls ends |
 //! | a delayed call, a call from a thread, a trigger, a factory | the log                           |
 //!
-//! Records go through the [`log`] crate: a program without a logger sees none of them. (What Rust's
-//! own panic hook prints, it prints all the same.)
+//! Records go through the [`log`] crate. A program without a logger sees errors and warnings on
+//! standard error, one line each, unless it [turns that off](logging::set_stderr_fallback). (What
+//! Rust's own panic hook prints, it prints all the same.)
 //!
 //! # What the end of a run drops
 //!
@@ -120,6 +121,7 @@
 pub mod deferred;
 mod guard;
 pub mod health;
+pub mod logging;
 pub mod net;
 mod react;
 mod reactor;

@@ -7,11 +7,12 @@
 use std::cell::Cell;
 use std::error::Error;
 use std::fmt;
+use std::panic::Location;
 use std::process::ExitCode;
 use std::rc::Rc;
 use std::time::Duration;
 
-use crate::deferred::{AbandonedError, Deferred, Failure, Outcome, maybe_deferred};
+use crate::deferred::{AbandonedError, Deferred, Failure, Outcome, call_for};
 use crate::reactor::{Reactor, ReactorAlreadyRunningError};
 use crate::triggers::{Phase, SystemEvent};
 
@@ -44,9 +45,11 @@ use crate::triggers::{Phase, SystemEvent};
 ///     })
 /// }
 /// ```
+#[track_caller]
 pub fn react<R: Outcome<Value = ()>>(main: impl FnOnce(Reactor) -> R) -> ExitCode {
+    let line = Location::caller();
     let result = Reactor::new().map_err(Failure::from).and_then(|reactor| {
-        let ended = maybe_deferred(|| main(reactor.clone()));
+        let ended = call_for(line, || main(reactor.clone()));
         reactor.run_while_pending(ended)?.unwrap_or(Ok(()))
     });
     let Err(failure) = result else {
@@ -56,7 +59,7 @@ pub fn react<R: Outcome<Value = ()>>(main: impl FnOnce(Reactor) -> R) -> ExitCod
         return ExitCode::from(request.code);
     }
     if log::log_enabled!(target: "reactor", log::Level::Error) {
-        log::error!(target: "reactor", "the main function failed: {failure:#?}");
+        crate::logging::error!(target: "reactor", "the main function failed: {failure:#?}");
     } else {
         eprintln!("Error: {failure:?}");
     }
@@ -154,6 +157,7 @@ impl Reactor {
     /// # Errors
     ///
     /// As for [`run`](Self::run).
+    #[track_caller]
     pub fn run_for(&self, duration: Duration) -> Result<(), Failure> {
         let core = Rc::downgrade(self.core());
         let stop = self.call_later(duration, move || {

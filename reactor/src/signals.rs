@@ -4,6 +4,9 @@
 //! handler. Handlers cannot be taken back from a process, so once no reactor wants the signals any
 //! more, they do again what they did before: end the program, unless the program had taken care of
 //! them itself before the first reactor ran.
+//!
+//! A signal that is ignored when the first reactor runs stays ignored. A shell starts background jobs
+//! with SIGINT ignored, so that Ctrl-C reaches only the job in front.
 
 use std::io::{self, Read};
 use std::sync::Arc;
@@ -15,20 +18,23 @@ use signal_hook::SigId;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::{flag, low_level};
 
-/// The signals that end `run`.
+/// The signals that end `run`, unless they are ignored.
 const SIGNALS: [i32; 2] = [SIGINT, SIGTERM];
 
 /// What the process does with the signals; there is one of it in a process, as of them.
-struct Default {
+struct DefaultAction {
     /// Reactors that run and want the signals.
     wanted: usize,
     /// Whether a signal ends the program, as if nothing were installed.
     applies: Option<Arc<AtomicBool>>,
+    /// Those of [`SIGNALS`] that were not ignored when the first reactor ran.
+    heeded: Vec<i32>,
 }
 
-static DEFAULT: Mutex<Default> = Mutex::new(Default {
+static DEFAULT: Mutex<DefaultAction> = Mutex::new(DefaultAction {
     wanted: 0,
     applies: None,
+    heeded: Vec::new(),
 });
 
 /// Installed handlers; they are gone when this is dropped.
@@ -42,13 +48,13 @@ impl Signals {
     pub(crate) fn install() -> io::Result<Self> {
         let (socket, to_handler) = std::os::unix::net::UnixStream::pair()?;
         socket.set_nonblocking(true)?;
-        suspend_default()?;
+        let heeded = suspend_default()?;
         let mut signals = Self {
             socket: UnixStream::from_std(socket),
             last: Arc::new(AtomicUsize::new(0)),
             ids: Vec::new(),
         };
-        for signal in SIGNALS {
+        for signal in heeded {
             // In this order: the number is there before the reactor wakes up.
             let number = signal.unsigned_abs() as usize;
             let last = signals.last.clone();
@@ -85,37 +91,57 @@ impl Drop for Signals {
     }
 }
 
-fn suspend_default() -> io::Result<()> {
+/// The signals to be handled, which do not end the program from here on.
+fn suspend_default() -> io::Result<Vec<i32>> {
     let mut default = DEFAULT.lock();
     match &default.applies {
         Some(applies) => applies.store(false, Ordering::Release),
         None => {
+            let before = Dispositions::read();
+            let is_heeded = |signal: &i32| !before.is_ignored(*signal);
+            let heeded: Vec<i32> = SIGNALS.into_iter().filter(is_heeded).collect();
             let applies = Arc::new(AtomicBool::new(false));
-            for signal in SIGNALS
-                .into_iter()
-                .filter(|signal| !is_taken_care_of(*signal))
-            {
-                flag::register_conditional_default(signal, applies.clone())?;
+            for signal in &heeded {
+                if !before.is_caught(*signal) {
+                    flag::register_conditional_default(*signal, applies.clone())?;
+                }
             }
+            default.heeded = heeded;
             default.applies = Some(applies);
         }
     }
     default.wanted += 1;
-    Ok(())
+    Ok(default.heeded.clone())
 }
 
-/// Whether the program catches or ignores this signal already, as far as the system tells.
-fn is_taken_care_of(signal: i32) -> bool {
-    let Ok(status) = std::fs::read_to_string("/proc/self/status") else {
-        return false;
-    };
-    // Two masks in hexadecimal; signal 1 is the lowest bit (proc_pid_status(5)).
-    status
-        .lines()
-        .filter_map(|line| {
-            line.strip_prefix("SigIgn:")
-                .or(line.strip_prefix("SigCgt:"))
-        })
-        .filter_map(|mask| u64::from_str_radix(mask.trim(), 16).ok())
-        .any(|mask| mask >> (signal - 1) & 1 == 1)
+/// What the process does with signals, as far as the system tells: two masks, in which signal 1 is
+/// the lowest bit (proc_pid_status(5)).
+#[derive(Default)]
+struct Dispositions {
+    ignored: u64,
+    caught: u64,
+}
+
+impl Dispositions {
+    /// Nothing is ignored or caught where the system has no such file.
+    fn read() -> Self {
+        let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+        let mask = |name: &str| {
+            let mask = status.lines().find_map(|line| line.strip_prefix(name));
+            mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok())
+                .unwrap_or(0)
+        };
+        Self {
+            ignored: mask("SigIgn:"),
+            caught: mask("SigCgt:"),
+        }
+    }
+
+    fn is_ignored(&self, signal: i32) -> bool {
+        self.ignored >> (signal - 1) & 1 == 1
+    }
+
+    fn is_caught(&self, signal: i32) -> bool {
+        self.caught >> (signal - 1) & 1 == 1
+    }
 }

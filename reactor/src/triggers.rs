@@ -7,9 +7,11 @@
 use std::cell::{Cell, RefCell};
 use std::error::Error;
 use std::fmt;
+use std::panic::Location;
 use std::rc::Rc;
 
-use crate::deferred::{Deferred, Outcome, Resolver, maybe_deferred};
+use crate::deferred::{Deferred, Outcome, Resolver, call_for};
+use crate::health::{Callback, CallbackKind, watch};
 
 /// When, within an event, a trigger runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,6 +60,8 @@ struct Trigger {
     id: TriggerId,
     event: SystemEvent,
     phase: Phase,
+    /// Where it was added.
+    line: &'static Location<'static>,
     function: Function,
 }
 
@@ -69,6 +73,7 @@ pub(crate) struct Triggers {
 }
 
 impl Triggers {
+    #[track_caller]
     pub(crate) fn add<R: Outcome<Value = ()>>(
         &self,
         phase: Phase,
@@ -77,11 +82,13 @@ impl Triggers {
     ) -> TriggerId {
         let id = TriggerId(self.next_id.get());
         self.next_id.set(id.0 + 1);
+        let line = Location::caller();
         self.waiting.borrow_mut().push(Trigger {
             id,
             event,
             phase,
-            function: Box::new(move || maybe_deferred(function)),
+            line,
+            function: Box::new(move || call_for(line, function)),
         });
         id
     }
@@ -102,12 +109,12 @@ impl Triggers {
     ///
     /// One at a time, since each of them may remove those that come after it; and no newer ones,
     /// so that a trigger can add itself again for the next firing.
-    fn take_next(&self, event: SystemEvent, phase: Phase, end: u64) -> Option<Function> {
+    fn take_next(&self, event: SystemEvent, phase: Phase, end: u64) -> Option<Trigger> {
         let mut waiting = self.waiting.borrow_mut();
         let index = waiting.iter().position(|trigger| {
             trigger.event == event && trigger.phase == phase && trigger.id.0 < end
         })?;
-        Some(waiting.remove(index).function)
+        Some(waiting.remove(index))
     }
 
     /// Runs the triggers of `event`. The Deferred fires when all phases have run; it never fails.
@@ -137,11 +144,15 @@ impl Triggers {
         let (done, resolver) = Deferred::pending();
         let last = Rc::new(LastOut(Cell::new(Some(resolver))));
         let end = self.next_id.get();
-        while let Some(function) = self.take_next(event, phase, end) {
+        while let Some(Trigger { line, function, .. }) = self.take_next(event, phase, end) {
             let last = last.clone();
-            drop(function().add_both(move |result| {
+            let called = watch(|| Callback::at(CallbackKind::Trigger, line), function);
+            drop(called.add_both(move |result| {
                 if let Err(failure) = result {
-                    log::error!(target: "reactor", "a trigger of {event:?} failed: {failure:#?}");
+                    crate::logging::error!(
+                        target: "reactor",
+                        "the trigger of {event:?} added at {line} failed: {failure:#?}"
+                    );
                 }
                 drop(last);
                 Ok(())

@@ -9,7 +9,10 @@ use std::net::{Shutdown, TcpListener};
 use std::rc::Rc;
 use std::sync::mpsc;
 
-use deferred_reactor::net::{CannotListenError, ConnectionLost, Transport};
+use deferred_reactor::net::{
+    Address, CannotListenError, ConnectionLost, Factory, FactoryIdentity, Protocol, Transport,
+};
+use deferred_reactor::testing::MemoryReactor;
 use deferred_reactor::{Failure, Reactor};
 
 use peers::{
@@ -175,6 +178,55 @@ fn a_shared_factory_is_started_once_and_stopped_once() {
         drop(third.stop_listening());
         assert_eq!(calls.take(), ["start", "stop"]);
     }
+}
+
+/// A factory around another one, as users write them.
+struct Around<F>(F);
+
+impl<F: Factory> Factory for Around<F> {
+    fn build_protocol(&self, peer: &Address) -> Option<Box<dyn Protocol>> {
+        self.0.build_protocol(peer)
+    }
+    fn start_factory(&self) {
+        self.0.start_factory();
+    }
+    fn stop_factory(&self) {
+        self.0.stop_factory();
+    }
+    fn shared_identity(&self) -> Option<FactoryIdentity> {
+        self.0.shared_identity()
+    }
+}
+
+/// F-21.
+#[test]
+fn a_factory_is_started_once_and_stopped_once_whatever_is_around_it() {
+    let journal = journal();
+    let (started, ended) = (journal.clone(), journal.clone());
+    let factory = Rc::new(
+        Scripts::new(Script::new)
+            .start(move || note(&started, "start"))
+            .stop(move || note(&ended, "stop")),
+    );
+    let memory = MemoryReactor::new();
+    let ports = [
+        memory.listen_tcp("127.0.0.1:1", factory.clone()).unwrap(),
+        memory
+            .listen_tcp("127.0.0.1:2", Around(factory.clone()))
+            .unwrap(),
+        memory
+            .listen_tcp("127.0.0.1:3", Rc::new(Around(factory.clone())))
+            .unwrap(),
+        memory
+            .listen_tcp("127.0.0.1:4", Around(Rc::new(Around(factory))))
+            .unwrap(),
+    ];
+    assert_eq!(*journal.borrow(), ["start"]);
+    for port in ports {
+        assert_eq!(*journal.borrow(), ["start"]);
+        drop(port.stop_listening());
+    }
+    assert_eq!(*journal.borrow(), ["start", "stop"]);
 }
 
 ///

@@ -199,6 +199,7 @@ fn a_hook_may_lose_failures_replace_itself_and_panic() {
     keep_log();
     let seen = Rc::new(RefCell::new(Vec::new()));
     let (first, second) = (seen.clone(), seen.clone());
+    let line = line!() + 1;
     on_unhandled(move |report| {
         first.borrow_mut().push(report.failure.to_string());
         let second = second.clone();
@@ -214,7 +215,10 @@ fn a_hook_may_lose_failures_replace_itself_and_panic() {
     assert_eq!(seen.take(), ["outside", "again inside"]);
     assert_eq!(
         logged(),
-        ["ERROR deferred: the hook given to on_unhandled panicked"]
+        [format!(
+            "ERROR deferred: the hook given to on_unhandled at {}:{line}:5 panicked: in the hook",
+            file!()
+        )]
     );
 }
 

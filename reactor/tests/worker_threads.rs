@@ -552,3 +552,65 @@ fn timers_run_while_all_workers_are_busy() {
     stop_after(&reactor, vec![job]);
     run(&reactor);
 }
+
+/// Its parent takes it the memory for the stack of another thread while it waits to be told.
+#[test]
+#[ignore = "the child of another test"]
+fn child_without_threads() {
+    let reactor = Reactor::new().unwrap();
+    let (again, stop) = (reactor.clone(), reactor.clone());
+    reactor.call_when_running(move || {
+        peers::say("running");
+        let command = peers::listen_to_parent();
+        drop(job(&again, || peers::say("done")).add_both({
+            let stop = stop.clone();
+            move |result| {
+                let _ = stop.stop(); // it may have been stopped
+                result
+            }
+        }));
+        peers::say(&format!("threads {}", again.thread_pool_stats().threads));
+        if command == "stop" {
+            stop.stop().unwrap();
+        }
+    });
+    reactor.run_without_signals().unwrap();
+    peers::say("returned");
+}
+
+/// F-12: a limit on memory does what one on processes does, from which root is exempt.
+#[test]
+#[cfg(target_os = "linux")]
+fn a_job_is_done_although_the_first_thread_was_refused() {
+    use std::process::Command;
+
+    for (command, is_lifted) in [("wait", true), ("stop", false)] {
+        let mut child = peers::Process::start("child_without_threads");
+        assert_eq!(child.hears().as_deref(), Some("running"));
+        let id = child.id();
+        let limit = |soft: &str| {
+            let pid = format!("--pid={id}");
+            let limit = format!("--as={soft}:");
+            Command::new("prlimit").args([&pid, &limit]).status()
+        };
+        let status = std::fs::read_to_string(format!("/proc/{id}/status")).unwrap();
+        let size = status.lines().find_map(|line| line.strip_prefix("VmSize:"));
+        let size = size
+            .and_then(|size| size.trim().strip_suffix(" kB"))
+            .unwrap();
+        // The stack of a thread takes 2 MiB.
+        let size = (size.parse::<u64>().unwrap() + 1024) * 1024;
+        if !limit(&size.to_string()).is_ok_and(|status| status.success()) {
+            eprintln!("skipped: this needs prlimit");
+            return;
+        }
+        child.tell(command);
+        assert_eq!(child.hears().as_deref(), Some("threads 0"));
+        if is_lifted {
+            limit("unlimited").unwrap();
+        }
+        let (said, status) = child.ends();
+        assert_eq!(said, ["done", "returned"], "{command}");
+        assert!(status.success(), "{status}");
+    }
+}

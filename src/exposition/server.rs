@@ -75,7 +75,7 @@ impl MetricsServer {
                 };
                 let _ = tell.send(outcome);
                 if let Some(Err(failure)) = reactor.map(|reactor| reactor.run_without_signals()) {
-                    log::error!(target: "metrics", "the metrics server failed: {failure:#?}");
+                    deferred_reactor::logging::error!(target: "metrics", "the metrics server failed: {failure:#?}");
                 }
             })?;
         match told.recv() {

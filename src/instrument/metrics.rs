@@ -107,7 +107,7 @@ pub(super) fn update(update: impl FnOnce()) -> bool {
     outcome
         .map_err(|payload| {
             let failure = Failure::from_panic(payload);
-            log::error!(target: "metrics", "a metric was not updated: it {failure}");
+            deferred_reactor::logging::error!(target: "metrics", "a metric was not updated: it {failure}");
         })
         .is_ok()
 }

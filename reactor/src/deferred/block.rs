@@ -311,7 +311,7 @@ impl Wake for Bell {
             put_off(Woken::Poll(self));
             poll_all_unless_polling();
         } else {
-            log::error!(
+            crate::logging::error!(
                 target: "deferred",
                 "an async block that was spawned without a reactor was woken from another thread, \
                  where nobody can poll it; Reactor::spawn can"

@@ -70,7 +70,9 @@ impl Failure {
         Self::from_panic_at(payload, Location::caller())
     }
 
-    pub(crate) fn from_panic_at(
+    /// What `catch_unwind` caught, located where the function that panicked was given: a library that
+    /// calls what its users wrote names their lines in this way.
+    pub fn from_panic_at(
         payload: Box<dyn Any + Send>,
         location: &'static Location<'static>,
     ) -> Self {
@@ -134,7 +136,8 @@ impl Failure {
     }
 
     /// Where the error became a Failure: the line of the `?`, of `errback`, of `fail`. For a panic,
-    /// the line that added the callback.
+    /// the line that added the callback, started the looping call, or gave the function to whatever
+    /// has called it.
     pub fn location(&self) -> &'static Location<'static> {
         self.0.location
     }

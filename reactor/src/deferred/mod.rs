@@ -73,6 +73,7 @@ pub use handle::Deferred;
 pub(crate) use handle::State;
 pub use list::{DeferredList, FirstError, deferred_list, gather_results};
 pub use lock::DeferredLock;
+pub(crate) use outcome::call_for;
 pub use outcome::{Outcome, Step, maybe_deferred};
 pub use pauser::Pauser;
 pub use pending::{

@@ -99,9 +99,18 @@ where
 /// ```
 #[track_caller]
 pub fn maybe_deferred<R: Outcome>(function: impl FnOnce() -> R) -> Deferred<R::Value> {
+    call_for(Location::caller(), function)
+}
+
+/// [`maybe_deferred`] for a function that was given at `line`, where its panic is located.
+#[track_caller]
+pub(crate) fn call_for<R: Outcome>(
+    line: &'static Location<'static>,
+    function: impl FnOnce() -> R,
+) -> Deferred<R::Value> {
     match catch(function) {
         Ok(outcome) => outcome.into_deferred(),
-        Err(payload) => Deferred::fail(Failure::from_panic(payload)),
+        Err(payload) => Deferred::fired_at(Err(Failure::from_panic_at(payload, line)), line),
     }
 }
 

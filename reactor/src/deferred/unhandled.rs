@@ -11,7 +11,7 @@ use std::rc::Rc;
 
 use super::AbandonedError;
 use super::failure::Failure;
-use crate::guard::catch;
+use crate::guard::{catch, log_panic};
 
 /// A failure that nobody handled, and the lines that lead to it.
 #[derive(Debug)]
@@ -44,7 +44,12 @@ impl fmt::Display for Unhandled {
     }
 }
 
-type Hook = Rc<dyn Fn(Unhandled)>;
+/// What takes the failures, and where it was given.
+#[derive(Clone)]
+struct Hook {
+    take: Rc<dyn Fn(Unhandled)>,
+    line: &'static Location<'static>,
+}
 
 // Deferreds belong to a thread and need no reactor, so what they report to belongs to it as well.
 thread_local! {
@@ -83,8 +88,12 @@ thread_local! {
 /// drop(Deferred::<()>::fail(Failure::message("nobody cares")));
 /// assert_eq!(seen.get(), 1);
 /// ```
+#[track_caller]
 pub fn on_unhandled(hook: impl Fn(Unhandled) + 'static) {
-    swap_hook(Some(Rc::new(hook)));
+    swap_hook(Some(Hook {
+        take: Rc::new(hook),
+        line: Location::caller(),
+    }));
 }
 
 /// How many failures this thread has lost since it started.
@@ -130,9 +139,10 @@ impl NoLostFailures {
     pub fn new() -> Self {
         let lost = Rc::new(RefCell::new(Vec::new()));
         let collected = lost.clone();
-        let before = swap_hook(Some(Rc::new(move |report| {
-            collected.borrow_mut().push(report);
-        })));
+        let before = swap_hook(Some(Hook {
+            take: Rc::new(move |report| collected.borrow_mut().push(report)),
+            line: Location::caller(),
+        }));
         Self { lost, before }
     }
 
@@ -198,10 +208,11 @@ pub(crate) fn report(report: Unhandled) {
     match hook {
         // Often run from a `drop`, where a second panic would end the process.
         Some(hook) => {
-            if catch(|| hook(report)).is_err() {
-                log::error!(target: "deferred", "the hook given to on_unhandled panicked");
+            if let Err(payload) = catch(|| (hook.take)(report)) {
+                let what = format_args!("the hook given to on_unhandled at {}", hook.line);
+                log_panic("deferred", what, payload);
             }
         }
-        None => log::error!(target: "deferred", "{report}"),
+        None => crate::logging::error!(target: "deferred", "{report}"),
     }
 }

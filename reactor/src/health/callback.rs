@@ -57,6 +57,8 @@ pub enum CallbackKind {
     Block,
     /// A looping call; its line is where it was started.
     LoopingCall,
+    /// A trigger; its line is that of `add_system_event_trigger` or `call_when_running`.
+    Trigger,
     /// The methods of a protocol, on an event of its connection; known by its type.
     Protocol,
     /// New connections of a port: `build_protocol` and `connection_made`. Its line is that of
@@ -74,6 +76,7 @@ impl fmt::Display for CallbackKind {
             Self::Deferred => "callback of a Deferred",
             Self::Block => "async block",
             Self::LoopingCall => "looping call",
+            Self::Trigger => "trigger",
             Self::Protocol => "protocol",
             Self::Port => "port",
             Self::Other(name) => name,

@@ -8,6 +8,7 @@
 use std::cell::{Cell, RefCell};
 use std::error::Error;
 use std::fmt;
+use std::panic::Location;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
@@ -19,6 +20,14 @@ use crate::deferred::unhandled_failures;
 use crate::guard::guard;
 use crate::threads::CallQueue;
 use crate::time::{TimeSource, now};
+
+/// An observer, and who added it.
+#[derive(Clone)]
+struct Observing {
+    id: ObserverId,
+    observer: Rc<dyn ReactorObserver>,
+    line: &'static Location<'static>,
+}
 
 /// The loop's side.
 pub(crate) struct Meter {
@@ -37,7 +46,7 @@ pub(crate) struct Meter {
     /// Of the turn at hand.
     lag: Cell<Option<Duration>>,
     has_observers: Cell<bool>,
-    observers: RefCell<Vec<(ObserverId, Rc<dyn ReactorObserver>)>>,
+    observers: RefCell<Vec<Observing>>,
     next_observer: Cell<u64>,
     pub(super) slow: super::slow::Settings,
 }
@@ -203,17 +212,23 @@ impl Meter {
         // where one goes, the one after it may miss this.
         let count = self.observers.borrow().len();
         for index in 0..count {
-            let found = self.observers.borrow().get(index).map(|(_, o)| o.clone());
-            if let Some(observer) = found {
-                guard("an observer of the reactor", || tell(&*observer));
+            let found = self.observers.borrow().get(index).cloned();
+            if let Some(Observing { observer, line, .. }) = found {
+                let what = format_args!("the observer of the reactor added at {line}");
+                guard(what, || tell(&*observer));
             }
         }
     }
 
+    #[track_caller]
     pub(crate) fn add_observer(&self, observer: Rc<dyn ReactorObserver>) -> ObserverId {
         let id = ObserverId(self.next_observer.get());
         self.next_observer.set(id.0 + 1);
-        self.observers.borrow_mut().push((id, observer));
+        self.observers.borrow_mut().push(Observing {
+            id,
+            observer,
+            line: Location::caller(),
+        });
         self.has_observers.set(true);
         id
     }
@@ -222,7 +237,7 @@ impl Meter {
         let mut observers = self.observers.borrow_mut();
         let index = observers
             .iter()
-            .position(|(known, _)| *known == id)
+            .position(|observing| observing.id == id)
             .ok_or(UnknownObserverError)?;
         let removed = observers.remove(index);
         self.has_observers.set(!observers.is_empty());

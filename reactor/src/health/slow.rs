@@ -307,7 +307,7 @@ impl SlowCallback {
             0 => String::new(),
             more => format!("; it was slow {more} more times since the last such record"),
         };
-        log::warn!(
+        crate::logging::warn!(
             target: "reactor",
             "slow callback: {callback}{peer} held the loop for {time:?} (limit {limit:?}){more}"
         );

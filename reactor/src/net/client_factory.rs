@@ -18,13 +18,24 @@ use crate::deferred::Failure;
 ///
 /// ```
 /// use deferred_reactor::Failure;
-/// use deferred_reactor::net::{Address, ClientFactory, Connector, Factory, Protocol};
+/// use deferred_reactor::net::{
+///     Address, ClientFactory, Connector, Factory, FactoryIdentity, Protocol,
+/// };
 ///
 /// struct KeepsTrying<F>(F);
 ///
 /// impl<F: Factory> Factory for KeepsTrying<F> {
 ///     fn build_protocol(&self, peer: &Address) -> Option<Box<dyn Protocol>> {
 ///         self.0.build_protocol(peer)
+///     }
+///     fn start_factory(&self) {
+///         self.0.start_factory();
+///     }
+///     fn stop_factory(&self) {
+///         self.0.stop_factory();
+///     }
+///     fn shared_identity(&self) -> Option<FactoryIdentity> {
+///         self.0.shared_identity() // so that it is started once, however many use it
 ///     }
 /// }
 ///
@@ -50,7 +61,7 @@ pub trait ClientFactory: Factory {
     fn client_connection_failed(&self, connector: &Connector, reason: &Failure) {
         let _ = connector;
         if !reason.is::<UserError>() {
-            log::warn!(target: "reactor", "{reason}");
+            crate::logging::warn!(target: "reactor", "{reason}");
         }
     }
 

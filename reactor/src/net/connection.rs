@@ -167,7 +167,7 @@ impl Connection {
             }
         };
         if let Some((text, failure)) = outcome {
-            log::error!(
+            crate::logging::error!(
                 target: "reactor",
                 "the protocol of the connection from {} failed: {text}",
                 self.peer

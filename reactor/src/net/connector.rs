@@ -1,6 +1,7 @@
 //! The [`Connector`]: what users hold of a client connection.
 
 use std::fmt;
+use std::panic::Location;
 use std::rc::{Rc, Weak};
 use std::time::Instant;
 
@@ -43,6 +44,11 @@ pub enum ConnectorState {
 }
 
 impl Connector {
+    /// Who asked for it.
+    pub(super) fn line(&self) -> &'static Location<'static> {
+        self.0.line
+    }
+
     /// Connects once more. Calls [`started_connecting`](ClientFactory::started_connecting) before it
     /// returns.
     ///

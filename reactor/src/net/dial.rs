@@ -13,6 +13,7 @@ use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::mem;
 use std::net::SocketAddr;
+use std::panic::Location;
 use std::rc::{Rc, Weak};
 use std::time::Duration;
 
@@ -67,7 +68,7 @@ impl Clients {
     /// Lets go of those that go on connecting whatever they are told.
     pub(crate) fn give_up(&self, core: &Rc<Core>) {
         for link in self.all() {
-            log::error!(
+            crate::logging::error!(
                 target: "reactor",
                 "connecting to {} was begun again and again while the reactor stopped",
                 link.address
@@ -113,6 +114,8 @@ pub(crate) struct Link {
     endpoint: ClientEndpoint,
     pub(super) address: String,
     factory: Rc<dyn ClientFactory>,
+    /// Who asked for it.
+    pub(super) line: &'static Location<'static>,
     /// Never borrowed while something of the user's is called.
     pub(super) state: RefCell<State>,
     /// Tells this try from those before it, which may still have calls waiting.
@@ -171,6 +174,7 @@ impl Race {
 }
 
 impl Link {
+    #[track_caller]
     pub(super) fn start(
         core: &Rc<Core>,
         endpoint: ClientEndpoint,
@@ -182,6 +186,7 @@ impl Link {
             address: endpoint.to_string(),
             endpoint,
             factory,
+            line: Location::caller(),
             state: RefCell::new(State::Disconnected),
             tries: Cell::new(0),
             key: Cell::new(None),
@@ -221,12 +226,15 @@ impl Link {
         }));
         core.clients().join(self.clone());
         if !self.has_opened_factory.replace(true) {
-            core.factory_opens(&*self.factory);
+            core.factory_opens(&*self.factory, self.line);
         }
-        guard("started_connecting", || {
-            self.factory
-                .started_connecting(&Connector::of(self.clone()));
-        });
+        guard(
+            format_args!("started_connecting of the factory given at {}", self.line),
+            || {
+                self.factory
+                    .started_connecting(&Connector::of(self.clone()));
+            },
+        );
         core.want_attention(self.clone());
         Ok(())
     }
@@ -239,7 +247,7 @@ impl Link {
         call: impl FnOnce(&Rc<Self>, &Rc<Core>) + 'static,
     ) -> DelayedCall {
         let (link, this_try) = (Rc::downgrade(self), self.tries.get());
-        core.time().call_later(delay, move || {
+        core.time().call_later_for(self.line, delay, move || {
             if let Some(link) = link.upgrade()
                 && link.tries.get() == this_try
                 && let Some(core) = link.core.upgrade()
@@ -407,8 +415,12 @@ impl Link {
                 Box::new(NoProtocol)
             }
             Err(payload) => {
-                let failure = Failure::from_panic(payload);
-                log::error!(target: "reactor", "build_protocol for {peer} {failure}");
+                let line = self.line;
+                let failure = Failure::from_panic_at(payload, line);
+                crate::logging::error!(
+                    target: "reactor",
+                    "build_protocol for {peer} of the factory given at {line} {failure}"
+                );
                 core.release(slot);
                 drop(stream);
                 self.state.replace(State::Failed(failure));
@@ -462,10 +474,16 @@ impl Link {
             }
         };
         core.clients().leave(self);
-        guard("client_connection_failed", || {
-            let connector = Connector::of(self.clone());
-            self.factory.client_connection_failed(&connector, &reason);
-        });
+        guard(
+            format_args!(
+                "client_connection_failed of the factory given at {}",
+                self.line
+            ),
+            || {
+                let connector = Connector::of(self.clone());
+                self.factory.client_connection_failed(&connector, &reason);
+            },
+        );
         self.settle(core);
         if let Some(waiter) = self.waiter.take() {
             let _ = waiter.errback(reason);
@@ -474,10 +492,16 @@ impl Link {
 
     fn lost(self: &Rc<Self>, core: &Core, reason: Failure) {
         self.state.replace(State::Disconnected);
-        guard("client_connection_lost", || {
-            let connector = Connector::of(self.clone());
-            self.factory.client_connection_lost(&connector, &reason);
-        });
+        guard(
+            format_args!(
+                "client_connection_lost of the factory given at {}",
+                self.line
+            ),
+            || {
+                let connector = Connector::of(self.clone());
+                self.factory.client_connection_lost(&connector, &reason);
+            },
+        );
         self.settle(core);
         if let Some(waiter) = self.waiter.take() {
             let _ = waiter.errback(reason);
@@ -488,7 +512,7 @@ impl Link {
     fn settle(&self, core: &Core) {
         let is_disconnected = matches!(*self.state.borrow(), State::Disconnected);
         if is_disconnected && self.has_opened_factory.replace(false) {
-            core.factory_closed(&*self.factory);
+            core.factory_closed(&*self.factory, self.line);
         }
     }
 }

@@ -176,7 +176,7 @@ impl Intake {
         }
         self.last_told.set(Some(now));
         let refused: u64 = self.refused.borrow().values().sum();
-        log::warn!(
+        crate::logging::warn!(
             target: "reactor",
             "cannot accept on {address} ({refused} connections refused so far): {error}"
         );
@@ -209,6 +209,14 @@ pub struct PortStats {
 }
 
 impl PortStats {
+    pub(super) fn add(&mut self, other: Self) {
+        self.accepted += other.accepted;
+        self.rests += other.rests;
+        for (number, count) in other.refused {
+            *self.refused.entry(number).or_default() += count;
+        }
+    }
+
     /// All connections that were refused, for whatever reason.
     pub fn total_refused(&self) -> u64 {
         self.refused.values().sum()

@@ -5,10 +5,10 @@
 
 use std::cell::RefCell;
 use std::net::{SocketAddr, ToSocketAddrs};
+use std::panic::Location;
 use std::rc::Rc;
 
-use crate::deferred::{Deferred, Failure};
-use crate::guard::catch;
+use crate::deferred::{Deferred, call_for};
 use crate::reactor::Reactor;
 use crate::threads::defer_to_thread;
 
@@ -16,7 +16,13 @@ type Look = dyn Fn(&str, u16) -> Deferred<Vec<SocketAddr>>;
 
 /// What finds the addresses of names; the system, unless something else was installed.
 #[derive(Default)]
-pub(super) struct Lookup(RefCell<Option<Rc<Look>>>);
+pub(super) struct Lookup(RefCell<Option<Installed>>);
+
+#[derive(Clone)]
+struct Installed {
+    look: Rc<Look>,
+    line: &'static Location<'static>,
+}
 
 impl Lookup {
     pub(super) fn find(
@@ -27,8 +33,7 @@ impl Lookup {
     ) -> Deferred<Vec<SocketAddr>> {
         let installed = self.0.borrow().clone();
         match installed {
-            Some(look) => catch(|| look(name, port))
-                .unwrap_or_else(|payload| Deferred::fail(Failure::from_panic(payload))),
+            Some(Installed { look, line }) => call_for(line, || look(name, port)),
             None => {
                 let name = name.to_owned();
                 defer_to_thread(reactor, move || {
@@ -57,16 +62,15 @@ impl Reactor {
     /// });
     /// # Ok::<(), Failure>(())
     /// ```
+    #[track_caller]
     pub fn install_name_resolver(
         &self,
         resolve: impl Fn(&str, u16) -> Deferred<Vec<SocketAddr>> + 'static,
     ) {
-        let old = self
-            .core()
-            .clients()
-            .lookup
-            .0
-            .replace(Some(Rc::new(resolve)));
+        let old = self.core().clients().lookup.0.replace(Some(Installed {
+            look: Rc::new(resolve),
+            line: Location::caller(),
+        }));
         drop(old); // with nothing borrowed: it may own anything
     }
 }

@@ -113,10 +113,10 @@ pub use errors::{
     CannotListenError, ConnectionAborted, ConnectionDone, ConnectionLost, same_reason,
 };
 pub use intake::PortStats;
-pub(crate) use open::{first_of, open_tcp};
+pub(crate) use open::{bind_all, open_tcp};
 pub use port::Port;
 pub use producer::{ProducerRegisteredError, PullProducer, PushProducer};
-pub use protocol::{Factory, Protocol, for_protocol};
+pub use protocol::{Factory, FactoryIdentity, Protocol, for_protocol};
 pub use reconnecting::{ReconnectingClientFactory, Reconnection};
 pub(crate) use shared::{listen_first, listen_too};
 pub(crate) use stream::Stream;

@@ -25,9 +25,12 @@ impl Reactor {
     /// Opens a TCP port and makes a protocol for each connection to it.
     ///
     /// The address is `"127.0.0.1:8000"`, `("::1", 8000)`, a `SocketAddr` and so on. Port 0 takes a
-    /// free one, which [`Port::address`] tells. A name is looked up here and now, which may block;
-    /// where it has several addresses, the first that can be bound is taken. The port accepts when
-    /// the reactor runs, and stays open until it stops; the [`Port`] need not be kept.
+    /// free one, which [`Port::address`] tells. The port accepts when the reactor runs, and stays open
+    /// until it stops; the [`Port`] need not be kept.
+    ///
+    /// A name is looked up here and now, which may block. Where it has several addresses, as
+    /// `localhost` often has, the port listens on all of them, or fails as a whole if one of them is
+    /// in use. Addresses that this machine does not have are left out, if it has one of the others.
     ///
     /// [`for_protocol`](crate::net::for_protocol) makes a factory out of a function, and has an
     /// example.
@@ -54,8 +57,9 @@ impl Reactor {
     ///
     /// A file that was left by a server that is dead is replaced. To find out, its path is connected
     /// to, which a server that is alive sees as a connection that ends at once.
-    /// While a path is taken, a file of the same name with `.lock` behind it stands beside it, so that
-    /// of several servers that start together one wins, and the others are told.
+    /// While a path is taken, a file of the same name with `.lock` behind it is locked (flock(2)), so
+    /// that of several servers that start together one wins, and the others fail. It is made and
+    /// removed for that; a file of this name that exists already stays as it is.
     ///
     /// ```
     /// use deferred_reactor::net::{Protocol, Transport, UnixServerEndpoint, for_protocol};
@@ -107,7 +111,7 @@ impl Reactor {
     /// Opens a UDP port, and hands the datagrams that come to `protocol`.
     ///
     /// Port 0 takes a free one, which [`UdpPort::address`] tells. A name is looked up here and now,
-    /// which may block; where it has several addresses, the first that can be bound is taken.
+    /// which may block; it must have one address on this machine, or the port is not opened.
     /// Datagrams can be sent at once, and are received when the reactor runs.
     /// [`DatagramProtocol`] has an example.
     ///
@@ -159,6 +163,7 @@ impl Reactor {
     /// assert_eq!(connector.address(), "localhost:7");
     /// # Ok::<(), Failure>(())
     /// ```
+    #[track_caller]
     pub fn connect_tcp(
         &self,
         address: impl Into<TcpClientEndpoint>,
@@ -186,6 +191,7 @@ impl Reactor {
     /// # Ok::<(), Failure>(())
     /// ```
     #[cfg(unix)]
+    #[track_caller]
     pub fn connect_unix(
         &self,
         path: impl Into<UnixClientEndpoint>,
@@ -252,50 +258,137 @@ impl Reactor {
     }
 }
 
-/// A socket on the first of the addresses that can be bound.
-fn bind_tcp(core: &Core, address: &impl ToSocketAddrs) -> io::Result<Acceptor> {
-    first_of(address.to_socket_addrs()?, |address| match core.network() {
-        None => TcpListener::bind(address).map(Acceptor::Tcp),
-        Some(network) => MemoryListener::bind(network, address).map(Acceptor::Memory),
+/// A socket on each of the addresses.
+fn bind_tcp(core: &Core, address: &impl ToSocketAddrs) -> io::Result<Vec<Acceptor>> {
+    bind_all(address.to_socket_addrs()?, |address| {
+        let socket = match core.network() {
+            None => TcpListener::bind(address).map(Acceptor::Tcp)?,
+            Some(network) => MemoryListener::bind(network, address).map(Acceptor::Memory)?,
+        };
+        let bound = socket.address()?.socket_addr();
+        Ok((socket, bound.unwrap_or(address)))
     })
 }
 
 #[cfg(unix)]
-fn bind_unix(core: &Core, endpoint: &UnixServerEndpoint) -> io::Result<Acceptor> {
+fn bind_unix(core: &Core, endpoint: &UnixServerEndpoint) -> io::Result<Vec<Acceptor>> {
     core.system()?;
-    super::unix::listen(endpoint).map(Acceptor::Unix)
+    Ok(vec![Acceptor::Unix(super::unix::listen(endpoint)?)])
 }
 
 fn bind_udp(core: &Core, address: &impl ToSocketAddrs) -> io::Result<UdpSocket> {
     core.system()?;
-    first_of(address.to_socket_addrs()?, UdpSocket::bind)
+    let mut sockets = bind_all(address.to_socket_addrs()?, |address| {
+        let socket = UdpSocket::bind(address)?;
+        let bound = socket.local_addr()?;
+        Ok(((socket, bound), bound))
+    })?;
+    match (sockets.pop(), &sockets[..]) {
+        (Some((socket, _)), []) => Ok(socket),
+        (last, others) => {
+            let all: Vec<String> = others
+                .iter()
+                .chain(&last)
+                .map(|(_, at)| at.ip().to_string())
+                .collect();
+            let text = format!(
+                "the name has the addresses {}, and a UDP port has one: give it one of these",
+                all.join(" and ")
+            );
+            Err(io::Error::new(io::ErrorKind::InvalidInput, text))
+        }
+    }
 }
 
-/// Opens a port on a socket that listens.
+/// Opens a port on sockets that listen.
 pub(crate) fn open_tcp(
     core: &Rc<Core>,
-    socket: TcpListener,
+    sockets: Vec<TcpListener>,
     factory: Rc<dyn Factory>,
     line: &'static Location<'static>,
 ) -> io::Result<Port> {
-    Port::open(core, Acceptor::Tcp(socket), factory, line)
+    let sockets = sockets.into_iter().map(Acceptor::Tcp).collect();
+    Port::open(core, sockets, factory, line)
 }
 
-/// What can be bound to the first of the addresses for which that works.
-pub(crate) fn first_of<T>(
+/// How often another free port number is tried, where a name has several addresses and the number
+/// that is free at one of them is taken at another.
+const FREE_PORT_ATTEMPTS: usize = 16;
+
+/// What is bound to each of the addresses, at least one; or nothing is.
+///
+/// An address that this machine does not have, as the IPv6 one of `localhost` where there is no
+/// IPv6, is left out if there is another one. Where a free port is asked for, all get the same.
+/// `bind` tells the address that it has bound, too.
+pub(crate) fn bind_all<T>(
     addresses: impl Iterator<Item = SocketAddr>,
-    mut bind: impl FnMut(SocketAddr) -> io::Result<T>,
-) -> io::Result<T> {
-    let mut last = None;
+    mut bind: impl FnMut(SocketAddr) -> io::Result<(T, SocketAddr)>,
+) -> io::Result<Vec<T>> {
+    let mut asked: Vec<SocketAddr> = Vec::new();
     for address in addresses {
-        match bind(address) {
-            Ok(socket) => return Ok(socket),
-            Err(error) => last = Some(error),
+        if !asked.contains(&address) {
+            asked.push(address);
         }
     }
-    Err(last.unwrap_or_else(|| {
-        io::Error::new(io::ErrorKind::AddrNotAvailable, "the name has no addresses")
-    }))
+    let is_free_choice = asked.len() > 1 && asked.iter().any(|address| address.port() == 0);
+    let attempts = if is_free_choice {
+        FREE_PORT_ATTEMPTS
+    } else {
+        1
+    };
+    for _ in 1..attempts {
+        match bind_each(&asked, &mut bind) {
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse => {}
+            outcome => return outcome,
+        }
+    }
+    bind_each(&asked, &mut bind)
+}
+
+fn bind_each<T>(
+    asked: &[SocketAddr],
+    mut bind: impl FnMut(SocketAddr) -> io::Result<(T, SocketAddr)>,
+) -> io::Result<Vec<T>> {
+    let mut bound = Vec::with_capacity(asked.len());
+    let (mut missing, mut free_port) = (None, None);
+    for &address in asked {
+        let mut address = address;
+        let is_free = address.port() == 0;
+        if is_free && let Some(port) = free_port {
+            address.set_port(port);
+        }
+        match bind(address) {
+            Ok((socket, at)) => {
+                if is_free {
+                    free_port = Some(at.port());
+                }
+                bound.push(socket);
+            }
+            Err(error) if is_missing(&error) => missing = Some(error),
+            Err(error) if asked.len() > 1 => {
+                let text = format!("{address}: {error}");
+                return Err(io::Error::new(error.kind(), text));
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    match missing {
+        Some(error) if bound.is_empty() => Err(error),
+        _ if bound.is_empty() => {
+            let text = "the name has no addresses";
+            Err(io::Error::new(io::ErrorKind::AddrNotAvailable, text))
+        }
+        _ => Ok(bound),
+    }
+}
+
+/// Whether this machine does not have such an address.
+fn is_missing(error: &io::Error) -> bool {
+    #[cfg(unix)]
+    if error.raw_os_error() == Some(rustix::io::Errno::AFNOSUPPORT.raw_os_error()) {
+        return true;
+    }
+    error.kind() == io::ErrorKind::AddrNotAvailable
 }
 
 /// The factory behind `connect_protocol`, which tells the Deferred and not the factory.

@@ -1,6 +1,6 @@
 //! A listening port: a TCP port, or a UNIX socket.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::io;
 use std::panic::Location;
@@ -26,9 +26,24 @@ pub(crate) struct Listener {
     /// `None` once closed.
     socket: RefCell<Option<Acceptor>>,
     intake: Rc<Intake>,
+    factory: Rc<Opened>,
+}
+
+/// The factory of a port, which is closed with the last of its listeners.
+struct Opened {
     factory: Rc<dyn Factory>,
-    /// Who opened it.
+    /// Who opened the port.
     line: &'static Location<'static>,
+    listeners: Cell<usize>,
+}
+
+impl Opened {
+    fn listener_closed(&self, core: &Core) {
+        self.listeners.set(self.listeners.get() - 1);
+        if self.listeners.get() == 0 {
+            core.factory_closed(&*self.factory, self.line);
+        }
+    }
 }
 
 impl Listener {
@@ -53,16 +68,14 @@ impl Listener {
     }
 
     fn welcome(&self, core: &Rc<Core>, mut stream: Stream, peer: Address) {
-        let built = catch(|| self.factory.build_protocol(&peer));
+        let built = catch(|| self.factory.factory.build_protocol(&peer));
         let protocol = match built {
             Ok(Some(protocol)) => protocol,
             Ok(None) => return,
             Err(payload) => {
-                log_panic(
-                    "reactor",
-                    format_args!("build_protocol for {peer}"),
-                    payload,
-                );
+                let line = self.factory.line;
+                let what = format_args!("build_protocol for {peer} of the factory given at {line}");
+                log_panic("reactor", what, payload);
                 return;
             }
         };
@@ -74,7 +87,7 @@ impl Listener {
             }
             Err(error) => {
                 self.intake.count_refused(&error);
-                log::error!(target: "reactor", "cannot watch the connection from {peer}: {error}");
+                crate::logging::error!(target: "reactor", "cannot watch the connection from {peer}: {error}");
             }
         }
     }
@@ -85,19 +98,20 @@ impl Listener {
         self.intake.begin_rest();
         let core_again = Rc::downgrade(core);
         let listener = Rc::downgrade(self);
-        core.time().call_later(REST, move || {
-            if let (Some(core), Some(listener)) = (core_again.upgrade(), listener.upgrade()) {
-                listener.intake.end_rest();
-                listener.attend(&core);
-            }
-        });
+        core.time()
+            .call_later_for(self.factory.line, REST, move || {
+                if let (Some(core), Some(listener)) = (core_again.upgrade(), listener.upgrade()) {
+                    listener.intake.end_rest();
+                    listener.attend(&core);
+                }
+            });
     }
 
     fn close(&self, core: &Core) {
         if self.socket.take().is_some() {
             self.intake.close();
             core.release(self.slot);
-            core.factory_closed(&*self.factory);
+            self.factory.listener_closed(core);
         }
     }
 }
@@ -133,7 +147,7 @@ impl Descriptor for Listener {
     }
 
     fn callback(&self) -> Callback {
-        Callback::at(CallbackKind::Port, self.line)
+        Callback::at(CallbackKind::Port, self.factory.line)
     }
 }
 
@@ -143,42 +157,71 @@ impl Descriptor for Listener {
 #[derive(Clone)]
 pub struct Port {
     core: Weak<Core>,
+    /// One for each address; at least one.
+    listeners: Rc<[Listening]>,
+}
+
+/// What a port knows of one of its listeners.
+struct Listening {
     listener: Weak<Listener>,
     address: Address,
     intake: Rc<Intake>,
 }
 
 impl Port {
-    /// Listens on a socket, and starts the factory.
+    /// Listens on these sockets, of which there is at least one, and starts the factory.
     pub(super) fn open(
         core: &Rc<Core>,
-        mut socket: Acceptor,
+        sockets: Vec<Acceptor>,
         factory: Rc<dyn Factory>,
         line: &'static Location<'static>,
     ) -> io::Result<Self> {
-        let address = socket.address()?;
-        let slot = socket.watch(core)?;
-        let listener = Rc::new(Listener {
-            slot,
-            intake: Rc::new(Intake::new(&address, core.network().is_some())),
-            address,
-            socket: RefCell::new(Some(socket)),
+        let factory = Rc::new(Opened {
             factory,
             line,
+            listeners: Cell::new(sockets.len()),
         });
-        core.occupy(slot, listener.clone());
-        core.factory_opens(&*listener.factory);
-        Ok(Self {
-            core: Rc::downgrade(core),
-            listener: Rc::downgrade(&listener),
+        let mut listeners: Vec<Rc<Listener>> = Vec::with_capacity(sockets.len());
+        for mut socket in sockets {
+            let watched = socket
+                .address()
+                .and_then(|address| Ok((address, socket.watch(core)?)));
+            let (address, slot) = watched.inspect_err(|_| {
+                // All of them or none. They have not been told of to anybody.
+                listeners.iter().for_each(|one| core.release(one.slot));
+            })?;
+            let listener = Rc::new(Listener {
+                slot,
+                intake: Rc::new(Intake::new(&address, core.network().is_some())),
+                address,
+                socket: RefCell::new(Some(socket)),
+                factory: factory.clone(),
+            });
+            core.occupy(slot, listener.clone());
+            listeners.push(listener);
+        }
+        core.factory_opens(&*factory.factory, line);
+        let listening = listeners.iter().map(|listener| Listening {
+            listener: Rc::downgrade(listener),
             address: listener.address.clone(),
             intake: listener.intake.clone(),
+        });
+        Ok(Self {
+            core: Rc::downgrade(core),
+            listeners: listening.collect(),
         })
     }
 
-    /// The address that is bound, with the real port number (Twisted's `getHost`).
+    /// The address that is bound, with the real port number (Twisted's `getHost`); the first, where
+    /// there are [several](Self::addresses).
     pub fn address(&self) -> &Address {
-        &self.address
+        &self.listeners[0].address
+    }
+
+    /// All addresses that are bound: those of a name that has several. For TCP, they have the same
+    /// port number if they were asked for the same.
+    pub fn addresses(&self) -> impl Iterator<Item = &Address> {
+        self.listeners.iter().map(|one| &one.address)
     }
 
     /// Closes the port. Connections accepted before stay open.
@@ -187,8 +230,10 @@ impl Port {
     /// a UNIX socket is gone then, unless it belongs to another server by now.
     #[track_caller]
     pub fn stop_listening(&self) -> Deferred<()> {
-        if let (Some(core), Some(listener)) = (self.core.upgrade(), self.listener.upgrade()) {
-            listener.close(&core);
+        if let Some(core) = self.core.upgrade() {
+            for listener in self.open_listeners() {
+                listener.close(&core);
+            }
         }
         Deferred::succeed(())
     }
@@ -199,20 +244,29 @@ impl Port {
     /// wait for a tenth of a second. Whoever there is no room for then is closed with a reset and
     /// counted here. As soon as there is room, connections are accepted again.
     pub fn stats(&self) -> PortStats {
-        self.intake.stats()
+        let mut stats = PortStats::default();
+        for one in &*self.listeners {
+            stats.add(one.intake.stats());
+        }
+        stats
     }
 
     pub(crate) fn is_open(&self) -> bool {
-        self.listener
-            .upgrade()
-            .is_some_and(|listener| listener.socket.borrow().is_some())
+        self.open_listeners()
+            .any(|listener| listener.socket.borrow().is_some())
+    }
+
+    fn open_listeners(&self) -> impl Iterator<Item = Rc<Listener>> {
+        self.listeners
+            .iter()
+            .filter_map(|one| one.listener.upgrade())
     }
 }
 
 impl fmt::Debug for Port {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Port")
-            .field("address", &self.address)
+            .field("address", self.address())
             .finish_non_exhaustive()
     }
 }

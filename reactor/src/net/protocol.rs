@@ -139,7 +139,9 @@ pub trait Protocol: 'static {
 /// ```
 ///
 /// A factory in an `Rc` can listen on several ports: it is started once before the first opens,
-/// and stopped once after the last has closed. For client connections, see [`ClientFactory`].
+/// and stopped once after the last has closed. A factory around another one forwards all four
+/// methods: [`shared_identity`](Self::shared_identity) has an example. For client connections, see
+/// [`ClientFactory`].
 pub trait Factory: 'static {
     /// A protocol for a new connection from `peer`, or `None` to close it.
     fn build_protocol(&self, peer: &Address) -> Option<Box<dyn Protocol>>;
@@ -150,10 +152,70 @@ pub trait Factory: 'static {
     /// The last port has closed, and no client connects or is connected any more.
     fn stop_factory(&self) {}
 
-    /// What tells one shared factory from another; `None` for one that is not shared.
-    #[doc(hidden)]
-    fn shared_identity(&self) -> Option<usize> {
+    /// What tells a factory that is used in several places from others; `None` for one that is not.
+    ///
+    /// The reactor counts by it how many ports and connectors use a factory, so that it is started
+    /// once and stopped once. An `Rc` has one. A factory around another one that forwards
+    /// `start_factory` and `stop_factory` forwards this as well, or the inner one would be started
+    /// once for each wrapper:
+    ///
+    /// ```
+    /// use std::{cell::Cell, rc::Rc};
+    /// use deferred_reactor::net::{Address, Factory, FactoryIdentity, Protocol};
+    /// use deferred_reactor::testing::MemoryReactor;
+    ///
+    /// /// Lets in connections from this machine.
+    /// struct LocalOnly<F>(F);
+    ///
+    /// impl<F: Factory> Factory for LocalOnly<F> {
+    ///     fn build_protocol(&self, peer: &Address) -> Option<Box<dyn Protocol>> {
+    ///         let is_local = peer.socket_addr().is_none_or(|peer| peer.ip().is_loopback());
+    ///         is_local.then(|| self.0.build_protocol(peer))?
+    ///     }
+    ///     fn start_factory(&self) {
+    ///         self.0.start_factory();
+    ///     }
+    ///     fn stop_factory(&self) {
+    ///         self.0.stop_factory();
+    ///     }
+    ///     fn shared_identity(&self) -> Option<FactoryIdentity> {
+    ///         self.0.shared_identity()
+    ///     }
+    /// }
+    ///
+    /// /// Counts how often it is started.
+    /// struct Counts(Cell<u32>);
+    ///
+    /// impl Factory for Counts {
+    ///     fn build_protocol(&self, _: &Address) -> Option<Box<dyn Protocol>> {
+    ///         None
+    ///     }
+    ///     fn start_factory(&self) {
+    ///         self.0.set(self.0.get() + 1);
+    ///     }
+    /// }
+    ///
+    /// let memory = MemoryReactor::new();
+    /// let shared = Rc::new(Counts(Cell::new(0)));
+    /// for address in ["127.0.0.1:7001", "127.0.0.1:7002"] {
+    ///     memory.listen_tcp(address, LocalOnly(shared.clone()))?;
+    /// }
+    /// assert_eq!(shared.0.get(), 1);
+    /// # Ok::<(), deferred_reactor::Failure>(())
+    /// ```
+    fn shared_identity(&self) -> Option<FactoryIdentity> {
         None
+    }
+}
+
+/// Tells one shared [`Factory`] from another: see [`Factory::shared_identity`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct FactoryIdentity(usize);
+
+impl FactoryIdentity {
+    /// That of the value behind an `Rc`, the same for all its clones.
+    pub fn of<F: ?Sized>(shared: &Rc<F>) -> Self {
+        Self(Rc::as_ptr(shared).cast::<()>() as usize)
     }
 }
 
@@ -170,8 +232,10 @@ impl<F: Factory + ?Sized> Factory for Rc<F> {
         (**self).stop_factory();
     }
 
-    fn shared_identity(&self) -> Option<usize> {
-        Some(Rc::as_ptr(self).cast::<()>() as usize)
+    fn shared_identity(&self) -> Option<FactoryIdentity> {
+        // A wrapper in an `Rc` is its inner factory, if that is shared.
+        let inner = (**self).shared_identity();
+        inner.or_else(|| Some(FactoryIdentity::of(self)))
     }
 }
 

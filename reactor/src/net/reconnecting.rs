@@ -12,7 +12,10 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use super::connector::WeakConnector;
-use super::{Address, ClientFactory, Connector, ConnectorState, Factory, Protocol, UserError};
+use super::{
+    Address, ClientFactory, Connector, ConnectorState, Factory, FactoryIdentity, Protocol,
+    UserError,
+};
 use crate::deferred::Failure;
 use crate::time::{DelayedCall, ReactorTime, TimeSource};
 
@@ -101,7 +104,7 @@ impl<F: ClientFactory> Factory for ReconnectingClientFactory<F> {
         self.factory.stop_factory();
     }
 
-    fn shared_identity(&self) -> Option<usize> {
+    fn shared_identity(&self) -> Option<FactoryIdentity> {
         self.factory.shared_identity()
     }
 }
@@ -307,7 +310,7 @@ impl Reconnection {
             .get()
             .is_some_and(|max| one.retries >= max)
         {
-            log::warn!(
+            crate::logging::warn!(
                 target: "reactor",
                 "not connecting to {} any more, after {} retries",
                 connector.address(),
@@ -319,8 +322,8 @@ impl Reconnection {
         let delay = self.vary(self.delay(one.retries));
         one.retries += 1;
         log::info!(target: "reactor", "connecting to {} again in {delay:?}", connector.address());
-        let connector = connector.clone();
-        one.call = Some(time.call_later(delay, move || {
+        let (connector, line) = (connector.clone(), connector.line());
+        one.call = Some(time.call_later_for(line, delay, move || {
             // Somebody else may have connected it, or its reactor may be gone.
             let _ = connector.connect();
         }));

@@ -129,7 +129,7 @@ impl Datagrams {
         match outcome {
             Ok(Ok(())) => {}
             Ok(Err(failure)) => {
-                log::error!(target: "reactor", "{what} on {address} failed: {failure:#?}");
+                crate::logging::error!(target: "reactor", "{what} on {address} failed: {failure:#?}");
             }
             Err(payload) => {
                 log_panic("reactor", format_args!("{what} on {address}"), payload);
@@ -195,7 +195,9 @@ impl Datagrams {
                         self.refused(&transport);
                     }
                     // What the network says about one of them. The next may get through.
-                    _ => log::warn!(target: "reactor", "receiving on {}: {error}", self.address),
+                    _ => {
+                        crate::logging::warn!(target: "reactor", "receiving on {}: {error}", self.address)
+                    }
                 },
             }
         }

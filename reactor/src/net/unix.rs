@@ -6,11 +6,13 @@
 //!
 //! Servers that start at the same time must not take each other's file for that of the dead one, and
 //! the system does not tell a server that has bound its socket and does not listen yet from a dead
-//! one. So whoever takes a path has a [`Lock`] while it does, which is a second file beside the
-//! first, and is there for less than a millisecond. Servers of other kinds know nothing of it, and
-//! there is no way to remove a file only if it is a certain one; so a file is [moved
-//! aside](remove_if) first, looked at once more there, where nobody can replace it, and put back if
-//! it is not the one.
+//! one. So whoever takes a path has a [`Lock`] while it does: an flock(2) on a second file beside the
+//! first. That file is made for it, and is there for less than a millisecond; a file of that name
+//! that is there already is locked as it is, and neither changed nor removed.
+//!
+//! Servers of other kinds know nothing of the lock, and there is no way to remove a file only if it
+//! is a certain one; so a file is [moved aside](remove_if) first, looked at once more there, where
+//! nobody can replace it, and put back if it is not the one.
 
 use std::collections::hash_map::RandomState;
 use std::fs::{self, Metadata};
@@ -20,12 +22,12 @@ use std::os::fd::OwnedFd;
 #[cfg(target_os = "linux")]
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::os::unix::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use mio::net::{UnixListener, UnixStream};
+use rustix::fs::{FlockOperation, OFlags, flock};
 use socket2::{Domain, SockAddr, Socket, Type};
 
 use super::{Address, UnixServerEndpoint};
@@ -33,8 +35,8 @@ use super::{Address, UnixServerEndpoint};
 /// Connections that the system keeps for us; most systems have a lower limit of their own.
 const BACKLOG: i32 = 1024;
 
-/// A lock that is older than this was left by a server that died while it had it.
-const LOCK_LASTS: Duration = Duration::from_secs(10);
+/// How often the file of a lock may be removed by its owner while it is being locked here.
+const LOCK_ATTEMPTS: usize = 8;
 
 /// A listening socket and its file.
 #[derive(Debug)]
@@ -77,41 +79,88 @@ pub(crate) fn listen(endpoint: &UnixServerEndpoint) -> io::Result<UnixAcceptor> 
     })
 }
 
-/// Keeps others from taking a path at the same time.
-struct Lock(PathBuf);
+/// Keeps others from taking a path at the same time. The system ends it with the process.
+struct Lock {
+    file: fs::File,
+    /// Where the file is, if it was made here.
+    made: Option<PathBuf>,
+}
 
 impl Lock {
     fn take(path: &Path) -> io::Result<Self> {
-        let lock = beside(path, "lock");
-        let make = || fs::File::create_new(&lock).map(drop);
-        match make() {
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-                if !Self::remove_old(&lock)? {
-                    let text = "another server is about to listen there";
-                    return Err(io::Error::new(io::ErrorKind::AddrInUse, text));
-                }
-                make()?;
+        let name = beside(path, "lock");
+        let told = |error: io::Error| {
+            io::Error::new(
+                error.kind(),
+                format!("cannot lock {}: {error}", name.display()),
+            )
+        };
+        for _ in 0..LOCK_ATTEMPTS {
+            if let Some(lock) = Self::make(&name).map_err(told)? {
+                return Ok(lock);
             }
-            outcome => outcome?,
+            match Self::take_existing(&name) {
+                Ok(Some(lock)) => return Ok(lock),
+                Ok(None) => {}
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                Err(error) => return Err(told(error)),
+            }
         }
-        Ok(Self(lock))
+        let text = format!(
+            "{} is locked: another server is about to listen",
+            name.display()
+        );
+        Err(io::Error::new(io::ErrorKind::AddrInUse, text))
     }
 
-    /// Removes a lock that nobody has any more. `false` if somebody may have it.
-    fn remove_old(lock: &Path) -> io::Result<bool> {
-        let is_old = |found: &Metadata| {
-            let age = found.modified().ok().and_then(|made| made.elapsed().ok());
-            age.is_some_and(|age| age > LOCK_LASTS)
-        };
-        or_gone(remove_if(lock, |_, found| is_old(found)))
+    /// Makes the file. It is locked before it has its name, so that nobody else locks it first, and
+    /// leaves it to us to remove. `None` if there is a file of that name.
+    fn make(name: &Path) -> io::Result<Option<Self>> {
+        if fs::symlink_metadata(name).is_ok() {
+            return Ok(None);
+        }
+        let unnamed = beside(name, &random());
+        let file = fs::File::create_new(&unnamed)?;
+        let named = flock(&file, FlockOperation::NonBlockingLockExclusive)
+            .map_err(io::Error::from)
+            .and_then(|()| fs::hard_link(&unnamed, name));
+        fs::remove_file(&unnamed)?;
+        match named {
+            Ok(()) => Ok(Some(Self {
+                file,
+                made: Some(name.to_owned()),
+            })),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Locks a file that somebody else has made, for whatever. `None` if it was removed meanwhile.
+    fn take_existing(name: &Path) -> io::Result<Option<Self>> {
+        let file = fs::OpenOptions::new()
+            .read(true)
+            .custom_flags(OFlags::NONBLOCK.bits().cast_signed()) // it may be a pipe
+            .open(name)?;
+        flock(&file, FlockOperation::NonBlockingLockExclusive)?;
+        let is_named = is_same(&file.metadata()?, &fs::metadata(name)?);
+        Ok(is_named.then_some(Self { file, made: None }))
     }
 }
 
 impl Drop for Lock {
     fn drop(&mut self) {
-        // Whoever has removed it meanwhile has waited long enough.
-        let _ = fs::remove_file(&self.0);
+        // While it is still locked: whoever locks it next finds that it is gone, and makes another.
+        if let Some(name) = &self.made
+            && let Ok(made) = self.file.metadata()
+        {
+            let _ = remove_if(name, |_, found| is_same(&made, found));
+        }
     }
+}
+
+fn is_same(one: &Metadata, other: &Metadata) -> bool {
+    (one.dev(), one.ino()) == (other.dev(), other.ino())
 }
 
 /// Begins to connect, without waiting: `WouldBlock` if the server has too many waiting.
@@ -205,8 +254,7 @@ fn remove_if(path: &Path, is_meant: impl Fn(&Path, &Metadata) -> bool) -> io::Re
     if !is_meant(path, &fs::symlink_metadata(path)?) {
         return Ok(false);
     }
-    let random = RandomState::new().hash_one(());
-    let aside = beside(path, &format!("{random:016x}"));
+    let aside = beside(path, &random());
     fs::rename(path, &aside)?;
     if is_meant(&aside, &fs::symlink_metadata(&aside)?) {
         fs::remove_file(&aside)?;
@@ -220,6 +268,11 @@ fn remove_if(path: &Path, is_meant: impl Fn(&Path, &Metadata) -> bool) -> io::Re
     Ok(false)
 }
 
+/// Digits that no other file name ends in.
+fn random() -> String {
+    format!("{:016x}", RandomState::new().hash_one(()))
+}
+
 /// A file of the same name with something behind it.
 fn beside(path: &Path, extension: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
@@ -231,7 +284,7 @@ fn beside(path: &Path, extension: &str) -> PathBuf {
 #[cfg(test)]
 mod tests {
     use std::cell::Cell;
-    use std::time::SystemTime;
+    use std::time::{Duration, SystemTime};
 
     use super::*;
 
@@ -288,15 +341,60 @@ mod tests {
         fs::remove_dir_all(directory).unwrap();
     }
 
-    /// a server may die at any moment.
+    /// F-11, R-42: whatever stands where the lock would, and however old it is.
     #[test]
-    fn an_old_lock_is_nobody_s() {
-        let directory = scratch("old-lock");
+    fn what_has_the_name_of_the_lock_stays_as_it_is() {
+        let directory = scratch("not-ours");
         let endpoint = UnixServerEndpoint::new(directory.join("s"));
-        let lock = fs::File::create(directory.join("s.lock")).unwrap();
-        let long_ago = SystemTime::now() - 2 * LOCK_LASTS;
-        lock.set_modified(long_ago).unwrap();
+        let name = directory.join("s.lock");
+        let long_ago = SystemTime::now() - Duration::from_secs(3600);
+
+        fs::write(&name, "precious").unwrap();
+        let file = fs::File::options().write(true).open(&name).unwrap();
+        file.set_modified(long_ago).unwrap();
         drop(listen(&endpoint).unwrap());
+        assert_eq!(fs::read_to_string(&name).unwrap(), "precious");
+
+        // Locked by somebody, who may be anybody.
+        flock(&file, FlockOperation::LockExclusive).unwrap();
+        let error = listen(&endpoint).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
+        assert!(error.to_string().contains("s.lock is locked"), "{error}");
+        assert_eq!(fs::read_to_string(&name).unwrap(), "precious");
+        drop(file);
+        drop(listen(&endpoint).unwrap());
+
+        // Also when the listen fails after it.
+        fs::write(directory.join("s"), "no socket").unwrap();
+        let error = listen(&endpoint).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
+        assert_eq!(
+            fs::read_to_string(directory.join("s")).unwrap(),
+            "no socket"
+        );
+        assert_eq!(fs::read_to_string(&name).unwrap(), "precious");
+        fs::remove_file(directory.join("s")).unwrap();
+
+        fs::remove_file(&name).unwrap();
+        fs::create_dir(&name).unwrap();
+        fs::write(name.join("inside"), "precious").unwrap();
+        drop(listen(&endpoint).unwrap());
+        assert_eq!(fs::read_to_string(name.join("inside")).unwrap(), "precious");
+        assert_eq!(fs::read_dir(&directory).unwrap().count(), 1);
+        fs::remove_dir_all(directory).unwrap();
+    }
+
+    /// F-11: a lock that is replaced while it is being taken is none.
+    #[test]
+    fn a_lock_that_is_removed_as_it_is_taken_is_taken_anew() {
+        let directory = scratch("lock-gone");
+        let path = directory.join("s");
+        let lock = Lock::take(&path).unwrap();
+        fs::remove_file(directory.join("s.lock")).unwrap();
+        let other = Lock::take(&path).unwrap(); // whoever removes it has given it up
+        drop(lock);
+        assert!(Lock::take(&path).is_err(), "the first has removed its own");
+        drop(other);
         assert_eq!(fs::read_dir(&directory).unwrap().count(), 0);
         fs::remove_dir_all(directory).unwrap();
     }

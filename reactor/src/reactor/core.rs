@@ -6,6 +6,7 @@
 use std::cell::{Cell, RefCell, RefMut};
 use std::collections::HashMap;
 use std::io;
+use std::panic::Location;
 use std::rc::Rc;
 
 use mio::event::Source;
@@ -16,7 +17,7 @@ use super::run_loop::LifeState;
 use crate::guard::guard;
 use crate::health::{Callback, CallbackKind, Meter, Place};
 use crate::net::memory::Network;
-use crate::net::{Address, Clients, Factory, Spares, Transport};
+use crate::net::{Address, Clients, Factory, FactoryIdentity, Spares, Transport};
 #[cfg(unix)]
 use crate::signals::Signals;
 use crate::threads::{Door, Pool, Waiting};
@@ -55,7 +56,7 @@ pub(crate) struct Core {
     /// From the *during* phase of startup until that of shutdown.
     pub(super) is_running: Cell<bool>,
     /// How many ports and connectors use each shared factory.
-    pub(super) factories: RefCell<HashMap<usize, usize>>,
+    pub(super) factories: RefCell<HashMap<FactoryIdentity, usize>>,
     pub(super) exit_signal: Cell<Option<i32>>,
     #[cfg(unix)]
     pub(super) signals: RefCell<Option<Signals>>,
@@ -174,6 +175,7 @@ impl Core {
             None => (None, None, None),
         };
         let meter = Rc::new(Meter::new(time.now()));
+        let pool = Pool::new(&time);
         Self {
             time,
             poll,
@@ -186,7 +188,7 @@ impl Core {
             read_buffer: Cell::new(Vec::new()),
             spares: RefCell::new(Spares::default()),
             door: Door::new(waker),
-            pool: Pool::new(),
+            pool,
             waiting: RefCell::new(Slab::new()),
             clients: Clients::default(),
             triggers: Rc::new(Triggers::default()),
@@ -318,7 +320,7 @@ impl Core {
         self.find(id.token())
     }
 
-    pub(crate) fn factory_opens(&self, factory: &dyn Factory) {
+    pub(crate) fn factory_opens(&self, factory: &dyn Factory, line: &'static Location<'static>) {
         let is_first = match factory.shared_identity() {
             None => true,
             Some(identity) => {
@@ -329,11 +331,14 @@ impl Core {
             }
         };
         if is_first {
-            guard("start_factory", || factory.start_factory());
+            guard(
+                format_args!("start_factory of the factory given at {line}"),
+                || factory.start_factory(),
+            );
         }
     }
 
-    pub(crate) fn factory_closed(&self, factory: &dyn Factory) {
+    pub(crate) fn factory_closed(&self, factory: &dyn Factory, line: &'static Location<'static>) {
         let is_last = match factory.shared_identity() {
             None => true,
             Some(identity) => {
@@ -348,7 +353,10 @@ impl Core {
             }
         };
         if is_last {
-            guard("stop_factory", || factory.stop_factory());
+            guard(
+                format_args!("stop_factory of the factory given at {line}"),
+                || factory.stop_factory(),
+            );
         }
     }
 

@@ -17,7 +17,10 @@ pub(crate) use self::core::{Core, Descriptor, Interest, Readiness, SlotId};
 use self::run_loop::LifeState;
 use crate::deferred::{Deferred, Failure, Outcome, block};
 use crate::guard::guard;
-use crate::health::{Monitor, ObserverId, ReactorObserver, Stats, UnknownObserverError};
+use crate::health::{
+    Callback, CallbackKind, Monitor, ObserverId, ReactorObserver, Stats, UnknownObserverError,
+    watch,
+};
 use crate::net::memory::Network;
 use crate::threads::{RemoteReactor, ThreadPoolStats};
 use crate::time::{DelayedCall, ReactorTime, TimeSource};
@@ -95,7 +98,9 @@ impl Reactor {
     /// this short. Of what connections have left to send, as much is sent as the system takes at
     /// once.
     ///
-    /// Signal handlers are installed here and not before; [`run_without_signals`] installs none.
+    /// Signal handlers are installed here and not before; [`run_without_signals`] installs none. A
+    /// signal that is ignored when the first reactor runs stays ignored, where the system tells:
+    /// shells start background jobs with SIGINT ignored.
     /// A reactor [in memory](Self::is_in_memory) does not wait: it moves its clock to the next
     /// delayed call instead.
     ///
@@ -206,9 +211,12 @@ impl Reactor {
     /// reactor.run()?;
     /// # Ok::<(), Failure>(())
     /// ```
+    #[track_caller]
     pub fn call_when_running(&self, function: impl FnOnce() + 'static) {
         if self.is_running() {
-            guard("a function given to call_when_running", function);
+            let line = Location::caller();
+            let callback = Callback::at(CallbackKind::Trigger, line);
+            watch(|| callback, || guard(callback, function));
         } else {
             self.add_system_event_trigger(Phase::After, SystemEvent::Startup, move || {
                 function();
@@ -238,6 +246,7 @@ impl Reactor {
     /// reactor.run_for(Duration::from_millis(5))?;
     /// # Ok::<(), Failure>(())
     /// ```
+    #[track_caller]
     pub fn add_system_event_trigger<R: Outcome<Value = ()>>(
         &self,
         phase: Phase,
@@ -289,6 +298,7 @@ impl Reactor {
     }
 
     /// Tells `observer` of every turn from now on, and of slow callbacks.
+    #[track_caller]
     pub fn add_observer(&self, observer: impl ReactorObserver) -> ObserverId {
         self.0.meter.add_observer(Rc::new(observer))
     }
@@ -395,9 +405,16 @@ impl Reactor {
     /// result, see [`defer_to_thread`](crate::defer_to_thread).
     ///
     /// Given before the reactor runs, it waits for that. A run ends when all that were given are done.
+    #[track_caller]
     pub fn call_in_thread(&self, function: impl FnOnce() + Send + 'static) {
-        let pool = &self.0.pool;
-        pool.submit(pool.next_ticket(), Box::new(function));
+        let (pool, line) = (&self.0.pool, Location::caller());
+        let job = move || {
+            guard(
+                format_args!("the job given to call_in_thread at {line}"),
+                function,
+            );
+        };
+        pool.submit(pool.next_ticket(), Box::new(job));
     }
 
     /// Sets how many threads the pool may have (10 unless set, and at least 1).

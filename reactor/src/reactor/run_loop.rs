@@ -294,8 +294,9 @@ impl Reactor {
             }
             count += 1;
             let frame = meter.begin();
-            guard("a delayed call", || due.call());
-            meter.end(frame, Callback::at(CallbackKind::DelayedCall, due.line()));
+            let callback = Callback::at(CallbackKind::DelayedCall, due.line());
+            guard(callback, || due.call());
+            meter.end(frame, callback);
         }
         if count == 0 {
             return Some(now);
@@ -312,8 +313,9 @@ impl Reactor {
         while let Some((line, call)) = door.next() {
             count += 1;
             let frame = meter.begin();
-            guard("a call from another thread", || call(self));
-            meter.end(frame, Callback::at(CallbackKind::ThreadCall, line));
+            let callback = Callback::at(CallbackKind::ThreadCall, line);
+            guard(callback, || call(self));
+            meter.end(frame, callback);
         }
         meter.count_thread_calls(count);
         count > 0

@@ -9,6 +9,7 @@ use std::cell::Cell;
 use std::convert::Infallible;
 use std::error::Error;
 use std::fmt;
+use std::panic::Location;
 use std::sync::Arc;
 use std::thread::{self, ThreadId};
 
@@ -16,7 +17,7 @@ use crossbeam_channel::{Receiver, Sender, TryRecvError, select};
 use parking_lot::Mutex;
 
 use super::RemoteReactor;
-use crate::deferred::{Failure, Outcome, maybe_deferred};
+use crate::deferred::{Failure, Outcome, call_for};
 use crate::reactor::Reactor;
 
 /// Runs `call` on the reactor's thread, and waits for what it ends with (Twisted's
@@ -51,6 +52,7 @@ use crate::reactor::Reactor;
 /// # Errors
 ///
 /// What `call`, or its Deferred, fails with; or a [`BlockingCallError`] where no result can come.
+#[track_caller]
 pub fn blocking_call_from_thread<R>(
     remote: &RemoteReactor,
     call: impl FnOnce(&Reactor) -> R + Send + 'static,
@@ -59,17 +61,17 @@ where
     R: Outcome,
     R::Value: Send,
 {
-    let lobby = remote.lobby();
+    let (lobby, line) = (remote.lobby(), Location::caller());
     let open = lobby.enter()?;
     let (answer, answered) = crossbeam_channel::bounded(1);
     let waits = open.clone();
-    let sent = remote.call_from_thread(move |reactor| {
+    let sent = remote.call_from_thread_for(line, move |reactor| {
         // Once the lobby has closed, the caller is told that this was not done.
         if waits.try_recv() == Err(TryRecvError::Disconnected) {
             return;
         }
         drop(
-            maybe_deferred(|| call(reactor)).add_both(move |result| match answer.send(result) {
+            call_for(line, || call(reactor)).add_both(move |result| match answer.send(result) {
                 Ok(()) => Ok(()),
                 // Nobody waits any more: a failure is reported as one that nobody handled.
                 Err(unsent) => unsent.into_inner().map(drop),

@@ -3,10 +3,16 @@
 //! Threads are started when there is work and no idle one to take it, up to the limit, and end
 //! when the reactor stops, after the work that had been given to them. Jobs wait in one queue, in
 //! the order in which they came, and can be taken out of it until a thread has begun them.
+//!
+//! The system may refuse a thread. Then it is asked again after a [`RETRY`], since a job that no
+//! thread takes makes nothing happen which could lead to another try. Jobs that are still left when
+//! the reactor stops, and for which there is no thread at all, are done by the reactor's own.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
+use std::io;
 use std::mem;
+use std::panic::Location;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
@@ -17,6 +23,7 @@ use parking_lot::{Condvar, Mutex, MutexGuard};
 use crate::deferred::{Deferred, Failure};
 use crate::guard::{catch, log_panic};
 use crate::reactor::Reactor;
+use crate::time::{DelayedCall, TimeSource};
 
 type Job = Box<dyn FnOnce() + Send>;
 
@@ -27,11 +34,27 @@ pub(crate) struct Ticket(u64);
 /// Twisted's default for its pool.
 const DEFAULT_SIZE: usize = 10;
 
+/// After how long the system is asked again for a thread that it has refused.
+const RETRY: Duration = Duration::from_millis(100);
+
 /// The threads of one reactor.
 pub(crate) struct Pool {
     shared: Arc<Shared>,
+    crew: Rc<Crew>,
+}
+
+/// The reactor's side of the workers.
+struct Crew {
+    time: TimeSource,
     /// Those present, and some that may not have ended yet.
     workers: RefCell<Vec<JoinHandle<()>>>,
+    /// The next try, after the system had refused a thread.
+    retry: RefCell<Option<DelayedCall>>,
+    /// The system refuses threads, and the log was told.
+    is_refused: Cell<bool>,
+    /// How many of the next starts are refused.
+    #[cfg(test)]
+    refusals: Cell<usize>,
 }
 
 /// What the reactor's thread and the workers share.
@@ -63,7 +86,8 @@ struct State {
 }
 
 impl Pool {
-    pub(crate) fn new() -> Self {
+    /// `time` is that of the reactor, which keeps the calls that ask for threads again.
+    pub(crate) fn new(time: &TimeSource) -> Self {
         let state = State {
             queue: BTreeMap::new(),
             next_ticket: 0,
@@ -82,7 +106,14 @@ impl Pool {
                 state: Mutex::new(state),
                 bell: Condvar::new(),
             }),
-            workers: RefCell::new(Vec::new()),
+            crew: Rc::new(Crew {
+                time: time.clone(),
+                workers: RefCell::new(Vec::new()),
+                retry: RefCell::new(None),
+                is_refused: Cell::new(false),
+                #[cfg(test)]
+                refusals: Cell::new(0),
+            }),
         }
     }
 
@@ -100,7 +131,7 @@ impl Pool {
         state.queue.insert(ticket, (job, Instant::now()));
         drop(state);
         self.shared.bell.notify_one();
-        self.hire();
+        self.crew.hire(&self.shared);
     }
 
     /// Takes a job out of the queue and drops it, unless it was begun or done.
@@ -116,7 +147,7 @@ impl Pool {
 
     pub(crate) fn start(&self) {
         self.shared.state.lock().is_running = true;
-        self.hire();
+        self.crew.hire(&self.shared);
     }
 
     /// At most `size` jobs at once, from now on; at least one.
@@ -124,21 +155,24 @@ impl Pool {
         self.shared.state.lock().size = size.max(1);
         // Those who are at work look by themselves, before the next job.
         self.shared.bell.notify_all();
-        self.hire();
+        self.crew.hire(&self.shared);
     }
 
     /// Waits until all queued jobs are done and all threads have ended.
     pub(crate) fn stop(&self) {
         let mut state = self.shared.state.lock();
-        state.is_running = false;
+        let was_running = mem::replace(&mut state.is_running, false);
         state.is_leaving = true;
         drop(state);
         self.shared.bell.notify_all();
-        for worker in self.workers.take() {
+        for worker in self.crew.workers.take() {
             // A worker catches the panics of its jobs.
             let _ = worker.join();
         }
+        // None could be started, or the last would have done these.
+        while was_running && self.work_here() {}
         self.shared.state.lock().is_leaving = false;
+        self.crew.forget_refusal();
     }
 
     pub(crate) fn stats(&self) -> ThreadPoolStats {
@@ -174,31 +208,69 @@ impl Pool {
     pub(crate) fn has_queued(&self) -> bool {
         !self.shared.state.lock().queue.is_empty()
     }
+}
 
+impl Crew {
     /// Starts threads until there is one for each job, or as many as there may be.
-    fn hire(&self) {
-        let mut state = self.shared.state.lock();
+    fn hire(self: &Rc<Self>, shared: &Arc<Shared>) {
+        let mut state = shared.state.lock();
         if !state.is_running || state.present >= state.wanted() {
             return;
         }
         let mut workers = self.workers.borrow_mut();
         workers.retain(|worker| !worker.is_finished());
         while state.present < state.wanted() {
-            let shared = self.shared.clone();
-            let name = format!("reactor-worker-{}", state.present);
-            match thread::Builder::new()
-                .name(name)
-                .spawn(move || shared.work())
-            {
+            match self.start_worker(state.present, shared.clone()) {
                 Ok(worker) => {
                     state.present += 1;
                     workers.push(worker);
+                    self.is_refused.set(false);
                 }
                 Err(error) => {
-                    log::error!(target: "reactor", "cannot start a worker thread: {error}");
-                    break;
+                    let present = state.present;
+                    drop((state, workers)); // the logger may do anything
+                    return self.is_refused(shared, present, &error);
                 }
             }
+        }
+    }
+
+    fn start_worker(&self, number: usize, shared: Arc<Shared>) -> io::Result<JoinHandle<()>> {
+        #[cfg(test)]
+        if let Some(left) = self.refusals.get().checked_sub(1) {
+            self.refusals.set(left);
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        let name = format!("reactor-worker-{number}");
+        let thread = thread::Builder::new().name(name);
+        thread.spawn(move || shared.work())
+    }
+
+    /// The system has no thread for us: asks again in a while.
+    #[cold]
+    fn is_refused(self: &Rc<Self>, shared: &Arc<Shared>, present: usize, error: &io::Error) {
+        if !self.is_refused.replace(true) {
+            crate::logging::error!(
+                target: "reactor",
+                "cannot start a worker thread, and tries again every {RETRY:?}; \
+                 {present} of them run: {error}"
+            );
+        }
+        let mut retry = self.retry.borrow_mut();
+        if retry.as_ref().is_none_or(|call| !call.is_active()) {
+            let (crew, shared) = (Rc::downgrade(self), Arc::downgrade(shared));
+            *retry = Some(self.time.call_later(RETRY, move || {
+                if let (Some(crew), Some(shared)) = (crew.upgrade(), shared.upgrade()) {
+                    crew.hire(&shared);
+                }
+            }));
+        }
+    }
+
+    fn forget_refusal(&self) {
+        self.is_refused.set(false);
+        if let Some(retry) = self.retry.take() {
+            let _ = retry.cancel(); // it may have been made
         }
     }
 }
@@ -289,7 +361,9 @@ pub struct ThreadPoolStats {
 /// Runs `function` in a thread of the pool; the Deferred fires, on the reactor's thread, with what
 /// it returns (Twisted's `deferToThread`).
 ///
-/// A panic in it becomes a failure. Jobs given before the reactor runs wait for it to start.
+/// A panic in it becomes a failure. Jobs given before the reactor runs wait for it to start. Where the
+/// system refuses a thread, it is asked again ten times a second, and the log has one record; what is
+/// left when the reactor stops is then done on the reactor's own thread.
 ///
 /// Cancelling the Deferred takes a job that no thread has begun out of the queue: it never runs,
 /// and what it had captured is dropped before `cancel` returns. A job that is being done cannot be
@@ -315,7 +389,7 @@ pub fn defer_to_thread<T: Send + 'static>(
     function: impl FnOnce() -> Result<T, Failure> + Send + 'static,
 ) -> Deferred<T> {
     let pool = reactor.core().pool();
-    let ticket = pool.next_ticket();
+    let (ticket, line) = (pool.next_ticket(), Location::caller());
     let core = Rc::downgrade(reactor.core());
     let (deferred, resolver) = Deferred::with_canceller(move |_| {
         if let Some(core) = core.upgrade() {
@@ -326,11 +400,62 @@ pub fn defer_to_thread<T: Send + 'static>(
     pool.submit(
         ticket,
         Box::new(move || {
-            let result =
-                catch(function).unwrap_or_else(|payload| Err(Failure::from_panic(payload)));
+            let result = catch(function)
+                .unwrap_or_else(|payload| Err(Failure::from_panic_at(payload, line)));
             // A reactor that is gone has failed the Deferred as well.
-            let _ = resolver.fire(result);
+            let _ = resolver.fire_for(line, result);
         }),
     );
     deferred
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use super::*;
+    use crate::Clock;
+    use crate::time::ReactorTime;
+
+    fn running(refusals: usize) -> (Clock, Pool) {
+        let clock = Clock::new();
+        let pool = Pool::new(clock.time_source());
+        pool.crew.refusals.set(refusals);
+        pool.start();
+        (clock, pool)
+    }
+
+    /// F-12.
+    #[test]
+    fn a_thread_that_was_refused_is_asked_for_again() {
+        let (clock, pool) = running(3);
+        let (tell, told) = mpsc::channel();
+        for name in ["first", "second"] {
+            let tell = tell.clone();
+            pool.submit(
+                pool.next_ticket(),
+                Box::new(move || tell.send(name).expect("it is waited for")),
+            );
+        }
+        assert_eq!(clock.delayed_calls().len(), 1);
+        assert_eq!(pool.stats().threads, 0);
+        clock.advance(RETRY);
+        assert_eq!(pool.stats().threads, 0, "refused for the third time");
+        clock.advance(RETRY);
+        drop(tell);
+        assert_eq!(told.iter().count(), 2);
+        assert!(clock.delayed_calls().is_empty());
+    }
+
+    /// F-12.
+    #[test]
+    fn jobs_that_no_thread_could_take_are_done_before_the_pool_has_stopped() {
+        let (clock, pool) = running(usize::MAX);
+        let (tell, told) = mpsc::channel();
+        let job = move || tell.send(thread::current().id()).expect("it is waited for");
+        pool.submit(pool.next_ticket(), Box::new(job));
+        pool.stop();
+        assert_eq!(told.recv(), Ok(thread::current().id()));
+        assert!(clock.delayed_calls().is_empty());
+    }
 }

@@ -56,13 +56,23 @@ impl RemoteReactor {
         &self,
         call: impl FnOnce(&Reactor) + Send + 'static,
     ) -> Result<(), ReactorGoneError> {
+        self.call_from_thread_for(Location::caller(), call)
+    }
+
+    /// [`call_from_thread`](Self::call_from_thread) for something of the library's own, under the
+    /// line of the program that it is for.
+    pub(crate) fn call_from_thread_for(
+        &self,
+        line: &'static Location<'static>,
+        call: impl FnOnce(&Reactor) + Send + 'static,
+    ) -> Result<(), ReactorGoneError> {
         self.calls
-            .send((Location::caller(), Box::new(call)))
+            .send((line, Box::new(call)))
             .map_err(|_| ReactorGoneError)?;
         if !self.bell.has_rung.swap(true, Ordering::AcqRel) {
             // It fails only if the system is out of memory for a counter it has already.
             if let Some(Err(error)) = self.bell.waker.as_ref().map(mio::Waker::wake) {
-                log::error!(target: "reactor", "cannot wake the reactor: {error}");
+                crate::logging::error!(target: "reactor", "cannot wake the reactor: {error}");
             }
         }
         Ok(())

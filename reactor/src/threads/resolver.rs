@@ -43,12 +43,14 @@ impl<T: Send + 'static> Resolver<T> {
     /// assert_eq!(answer.result()?, 42);
     /// # Ok::<(), Failure>(())
     /// ```
+    #[track_caller]
     pub fn into_remote(self, reactor: &Reactor) -> RemoteResolver<T> {
         let waiting = reactor.core().waiting();
         let key = waiting.borrow_mut().insert(Box::new(self));
         RemoteResolver {
             remote: reactor.remote(),
             key: Some(key),
+            made: Location::caller(),
             fires: PhantomData,
         }
     }
@@ -67,6 +69,7 @@ pub struct RemoteResolver<T: Send + 'static> {
     remote: RemoteReactor,
     /// Where the resolver waits; `None` once it was told.
     key: Option<usize>,
+    made: &'static Location<'static>,
     /// It takes values of this type, and holds none.
     fires: PhantomData<fn(T)>,
 }
@@ -100,12 +103,19 @@ impl<T: Send + 'static> RemoteResolver<T> {
     ///
     /// As for [`callback`](Self::callback).
     #[track_caller]
-    pub fn fire(mut self, result: Result<T, Failure>) -> Result<(), ReactorGoneError> {
+    pub fn fire(self, result: Result<T, Failure>) -> Result<(), ReactorGoneError> {
+        self.fire_for(Location::caller(), result)
+    }
+
+    pub(super) fn fire_for(
+        mut self,
+        line: &'static Location<'static>,
+        result: Result<T, Failure>,
+    ) -> Result<(), ReactorGoneError> {
         let Some(key) = self.key.take() else {
             unreachable!("firing consumes the resolver");
         };
-        let line = Location::caller();
-        self.remote.call_from_thread(move |reactor| {
+        self.remote.call_from_thread_for(line, move |reactor| {
             if let Some(resolver) = take(reactor, key)
                 && let Ok(resolver) = resolver.downcast::<Resolver<T>>()
             {
@@ -122,7 +132,7 @@ impl<T: Send + 'static> Drop for RemoteResolver<T> {
             // A reactor that is gone has dropped the resolver already.
             let _ = self
                 .remote
-                .call_from_thread(move |reactor| drop(take(reactor, key)));
+                .call_from_thread_for(self.made, move |reactor| drop(take(reactor, key)));
         }
     }
 }

@@ -70,11 +70,13 @@ use crate::reactor::Reactor;
 ///
 /// [`WorkerError`] with the number of the worker that failed first and the cause. If others fail
 /// as well, the log tells.
+#[track_caller]
 pub fn run_workers<F>(count: usize, start: F) -> Result<(), WorkerError>
 where
     F: Fn(&Reactor, &Worker) -> Result<(), Failure> + Sync,
 {
     let crew = Arc::new(Crew {
+        line: Location::caller(),
         count: count.max(1),
         ports: Mutex::default(),
         life: Mutex::default(),
@@ -114,6 +116,8 @@ struct Inner {
 
 /// What all workers share.
 struct Crew {
+    /// Where `run_workers` was called.
+    line: &'static Location<'static>,
     count: usize,
     ports: Mutex<Ports>,
     life: Mutex<Life>,
@@ -175,7 +179,9 @@ impl Worker {
         }
         let line = Location::caller();
         self.bind(&address)
-            .and_then(|socket| net::open_tcp(self.0.reactor.core(), socket, Rc::new(factory), line))
+            .and_then(|sockets| {
+                net::open_tcp(self.0.reactor.core(), sockets, Rc::new(factory), line)
+            })
             .inspect(|port| {
                 let mut ports = self.0.ports.borrow_mut();
                 ports.retain(Port::is_open);
@@ -184,15 +190,17 @@ impl Worker {
             .map_err(|cause| CannotListenError::new(address, cause))
     }
 
-    fn bind(&self, address: &impl ToSocketAddrs) -> io::Result<TcpListener> {
+    fn bind(&self, address: &impl ToSocketAddrs) -> io::Result<Vec<TcpListener>> {
         let addresses = address.to_socket_addrs()?;
         // Nobody else may look whether a number is free between our looking and our binding.
         let mut ports = self.0.crew.ports.lock();
         let mut free = self.0.free.borrow_mut();
-        net::first_of(addresses, |asked| {
-            let nth = free.entry(asked).or_default();
+        let sockets = net::bind_all(addresses, |asked| {
             let bound = match asked.port() {
-                0 => ports.free.get(&(asked, *nth)).copied(),
+                0 => {
+                    let nth = free.get(&asked).copied().unwrap_or_default();
+                    ports.free.get(&(asked, nth)).copied()
+                }
                 _ => ports.ours.get(&asked).copied(),
             };
             let socket = match bound {
@@ -203,13 +211,18 @@ impl Worker {
                 Some(bound) => net::listen_too(bound)?,
             };
             let bound = socket.local_addr()?;
+            Ok(((socket, asked, bound), bound))
+        })?;
+        let opened = sockets.into_iter().map(|(socket, asked, bound)| {
             ports.ours.insert(bound);
             if asked.port() == 0 {
+                let nth = free.entry(asked).or_default();
                 ports.free.insert((asked, *nth), bound);
                 *nth += 1;
             }
-            Ok(socket)
-        })
+            socket
+        });
+        Ok(opened.collect())
     }
 
     /// Whether this worker listens there already, which the system would allow as well.
@@ -217,7 +230,9 @@ impl Worker {
         let ports = self.0.ports.borrow();
         ports
             .iter()
-            .any(|port| port.is_open() && port.address().socket_addr() == Some(address))
+            .filter(|port| port.is_open())
+            .flat_map(Port::addresses)
+            .any(|bound| bound.socket_addr() == Some(address))
     }
 }
 
@@ -237,7 +252,8 @@ impl Crew {
         F: Fn(&Reactor, &Worker) -> Result<(), Failure>,
     {
         let work = || self.work(index, start);
-        let outcome = catch(work).unwrap_or_else(|payload| Err(Failure::from_panic(payload)));
+        let outcome =
+            catch(work).unwrap_or_else(|payload| Err(Failure::from_panic_at(payload, self.line)));
         self.end(index, outcome);
     }
 
@@ -285,7 +301,7 @@ impl Crew {
             });
         }
         if let Some(error) = failed {
-            log::error!(target: "reactor", "{error}: {:#?}", error.cause);
+            crate::logging::error!(target: "reactor", "{error}: {:#?}", error.cause);
         }
     }
 }

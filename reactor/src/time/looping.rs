@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use super::source::{WeakTimeSource, after};
 use super::{DelayedCall, ReactorTime, TimeSource};
-use crate::deferred::{Canceller, Deferred, Failure, Outcome, Resolver, maybe_deferred};
+use crate::deferred::{Canceller, Deferred, Failure, Outcome, Resolver, call_for};
 use crate::health::{Callback, CallbackKind, watch};
 
 /// Calls a function at a fixed interval (Twisted's `task.LoopingCall`).
@@ -86,6 +86,7 @@ enum State {
 
 impl LoopingCall {
     /// A loop that calls `function`, once it is started.
+    #[track_caller]
     pub fn new<R: Outcome<Value = ()>>(
         clock: &impl ReactorTime,
         mut function: impl FnMut() -> R + 'static,
@@ -109,6 +110,7 @@ impl LoopingCall {
     /// clock.advance(Duration::from_millis(120)); // called once, with 3
     /// # Ok::<(), deferred_reactor::Failure>(())
     /// ```
+    #[track_caller]
     pub fn with_count<R: Outcome<Value = ()>>(
         clock: &impl ReactorTime,
         mut function: impl FnMut(u64) -> R + 'static,
@@ -136,6 +138,7 @@ impl LoopingCall {
     /// assert!(ended.is_fired());
     /// # Ok::<(), deferred_reactor::Failure>(())
     /// ```
+    #[track_caller]
     pub fn with_handle<R: Outcome<Value = ()>>(
         clock: &impl ReactorTime,
         mut function: impl FnMut(&LoopingCall, u64) -> R + 'static,
@@ -143,7 +146,7 @@ impl LoopingCall {
         Self(Rc::new(Inner {
             clock: clock.time_source().downgrade(),
             function: Cell::new(Some(Box::new(move |looping, count| {
-                maybe_deferred(|| function(looping, count))
+                call_for(looping.0.line.get(), || function(looping, count))
             }))),
             state: Cell::new(State::Idle),
             grid: Cell::new(None),
@@ -331,7 +334,7 @@ impl LoopingCall {
         };
         let delay = grid.until_next(clock.now());
         let next = Next(Some(self.clone()));
-        let call = clock.call_later(delay, move || next.call());
+        let call = clock.call_later_for(self.0.line.get(), delay, move || next.call());
         self.0.state.set(State::Waiting(call));
     }
 

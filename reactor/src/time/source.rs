@@ -174,6 +174,17 @@ impl TimeSource {
 
     #[track_caller]
     pub(crate) fn call_later(&self, delay: Duration, call: impl FnOnce() + 'static) -> DelayedCall {
+        self.call_later_for(Location::caller(), delay, call)
+    }
+
+    /// [`call_later`](Self::call_later) for something of the library's own, under the line of the
+    /// program that it is for.
+    pub(crate) fn call_later_for(
+        &self,
+        line: &'static Location<'static>,
+        delay: Duration,
+        call: impl FnOnce() + 'static,
+    ) -> DelayedCall {
         let timed: Rc<Timed<dyn Call>> = Rc::new(Timed {
             status: Cell::new(Status::Waiting),
             call: Cell::new(Some(call)),
@@ -181,7 +192,7 @@ impl TimeSource {
         let deadline = after(self.now(), delay);
         let waiting = Waiting {
             timed: timed.clone(),
-            line: Location::caller(),
+            line,
         };
         let id = self.0.timers.borrow_mut().call_at(deadline, waiting);
         DelayedCall {

@@ -429,6 +429,11 @@ impl Process {
         assert!(status.success());
     }
 
+    /// Its number.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// What it says from now on, and how it ends.
     pub fn ends(mut self) -> (Vec<String>, ExitStatus) {
         let said = std::iter::from_fn(|| self.hears()).collect();

@@ -6,9 +6,10 @@ mod table;
 
 use std::borrow::Cow;
 use std::fmt;
-use std::panic::Location;
+use std::panic::{AssertUnwindSafe, Location, catch_unwind};
 use std::rc::Rc;
 
+use deferred_reactor::Failure;
 use deferred_reactor::health::{Callback, CallbackKind, Place, watch};
 use http::{Method, StatusCode};
 
@@ -130,12 +131,19 @@ impl Klein {
         handler: impl Fn(Request) -> R + 'static,
     ) -> Result<&mut Route, PatternError> {
         let pattern = Pattern::parse(pattern)?;
-        let name = Callback::new(ROUTE, Place::Line(Location::caller()));
+        let line = Location::caller();
+        let name = Callback::new(ROUTE, Place::Line(line));
         self.routes.push(Route {
             pattern,
             methods: None,
-            // Named by its line when it is slow.
-            handler: Rc::new(move |request| watch(|| name, || handler(request).into())),
+            // Named by its line when it is slow, and when it panics.
+            handler: Rc::new(move |request| {
+                let call = || watch(|| name, || handler(request).into());
+                // What the handler shares with others is theirs to mind.
+                catch_unwind(AssertUnwindSafe(call)).unwrap_or_else(|payload| {
+                    Rendered::Failed(Failure::from_panic_at(payload, line))
+                })
+            }),
         });
         Ok(self.routes.last_mut().expect("one was just added"))
     }
