@@ -9,7 +9,7 @@ use std::net::Shutdown;
 use std::rc::Rc;
 
 use bytes::Bytes;
-use deferred_reactor::net::{ConnectionAborted, Transport};
+use deferred_reactor::net::{ConnectionAborted, Protocol, Transport};
 use deferred_reactor::{Failure, Reactor};
 
 use peers::{
@@ -699,4 +699,51 @@ fn a_protocol_is_dropped_with_its_connection() {
     assert_eq!(kept.borrow().len(), 1);
     drop(port);
     assert_eq!(Rc::strong_count(&alive), 1);
+}
+
+/// A protocol that writes much is told when the system takes no more, once, and when it has taken
+/// all; and one that asks is told that a few bytes have left.
+#[test]
+fn a_protocol_is_told_when_the_system_takes_no_more_and_when_all_has_left() {
+    use deferred_reactor::testing::MemoryReactor;
+
+    struct Writer(Rc<RefCell<Vec<String>>>);
+    impl Protocol for Writer {
+        fn data_received(&mut self, transport: &Transport, data: &[u8]) -> Result<(), Failure> {
+            match data {
+                b"much" => transport.write(&[b'x'; 10_000]),
+                _ => transport.write(b"few"),
+            }
+            if data == b"tell" {
+                transport.notify_drained();
+            }
+            Ok(())
+        }
+        fn write_blocked(&mut self, transport: &Transport) {
+            self.0
+                .borrow_mut()
+                .push(format!("blocked at {}", transport.sent()));
+        }
+        fn write_drained(&mut self, transport: &Transport) {
+            self.0
+                .borrow_mut()
+                .push(format!("drained at {}", transport.sent()));
+        }
+    }
+
+    let memory = MemoryReactor::new();
+    let told = Rc::new(RefCell::new(Vec::new()));
+    let peer = memory.connect(Writer(told.clone()));
+    peer.exchange("few");
+    assert!(told.borrow().is_empty());
+    peer.exchange("tell");
+    assert_eq!(told.take(), ["drained at 6"]);
+    peer.block_writes(100);
+    peer.exchange("much");
+    assert_eq!(told.take(), ["blocked at 106"]);
+    peer.exchange("few");
+    assert!(told.borrow().is_empty());
+    peer.unblock_writes();
+    memory.pump();
+    assert_eq!(told.take(), ["drained at 10009"]);
 }

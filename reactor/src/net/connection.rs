@@ -56,6 +56,8 @@ pub(crate) struct Connection {
     /// `None` while there is nothing to send and no producer.
     pub(super) output: Cell<Option<Box<Output>>>,
     pub(super) peer: Address,
+    /// Bytes that the system has taken, in all.
+    pub(super) sent: Cell<u64>,
     pub(super) flags: Flags,
 }
 
@@ -86,6 +88,8 @@ pub(super) struct Flags {
     pub(super) is_aborting: Cell<bool>,
     /// Much was queued, or could not be sent at once: the protocol is told when it has gone.
     has_backlog: Cell<bool>,
+    /// The protocol knows that the system takes nothing more for now.
+    is_told_blocked: Cell<bool>,
     /// We have made it, and its connector is told of the end.
     has_connector: Cell<bool>,
 }
@@ -106,6 +110,7 @@ impl Connection {
             protocol: Cell::new(Some(protocol)),
             output: Cell::new(None),
             peer,
+            sent: Cell::new(0),
             flags: Flags::default(),
         })
     }
@@ -303,6 +308,7 @@ impl Connection {
                 Ok(false) => {
                     self.put_back(output);
                     self.flags.has_backlog.set(true);
+                    self.tell_blocked(core);
                     return false;
                 }
                 Err(error) => {
@@ -316,12 +322,31 @@ impl Connection {
             return self.end(core);
         }
         if self.flags.has_backlog.replace(false) {
+            self.flags.is_told_blocked.set(false);
             self.tell(core, |protocol, transport| {
                 protocol.write_drained(transport);
                 Ok(())
             });
         }
         feeds && self.feed(core)
+    }
+
+    /// The system takes no more: tells the protocol, once until it does.
+    #[cold]
+    fn tell_blocked(self: &Rc<Self>, core: &Rc<Core>) {
+        // Otherwise it is others' turn, and the system may take more.
+        if self.flags.write_is_blocked.get() && !self.flags.is_told_blocked.replace(true) {
+            self.tell(core, |protocol, transport| {
+                protocol.write_blocked(transport);
+                Ok(())
+            });
+        }
+    }
+
+    /// Has the protocol told once everything that is queued has been handed to the system.
+    pub(super) fn notify_drained(self: &Rc<Self>, core: &Core) {
+        self.flags.has_backlog.set(true);
+        self.want_attention(core);
     }
 
     /// Ends the sending of what was taken out for that.
@@ -456,7 +481,7 @@ impl Connection {
                 return Ok(true);
             }
             match output.send(stream) {
-                Ok(_) => {}
+                Ok(count) => self.sent.set(self.sent.get().wrapping_add(count as u64)),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     self.flags.write_is_blocked.set(true);
@@ -546,7 +571,12 @@ impl Descriptor for Connection {
             self.put_back(output);
         }
         self.discard_input(core);
-        self.lose(core, ConnectionLost { cause: None }.into());
+        let reason = match self.flags.is_aborting.get() {
+            // The peer must not take what it got for all.
+            true => ConnectionAborted.into(),
+            false => ConnectionLost { cause: None }.into(),
+        };
+        self.lose(core, reason);
     }
 
     fn callback(&self) -> Callback {

@@ -12,9 +12,9 @@ use super::intake::{Intake, PortStats, REST, Shortage, is_of_one_connection};
 use super::stream::Stream;
 use super::{Address, Factory};
 use crate::deferred::Deferred;
-use crate::guard::{catch, log_panic};
+use crate::guard::{catch, guard, log_panic};
 use crate::health::{Callback, CallbackKind};
-use crate::reactor::{Core, Descriptor, Readiness, SlotId};
+use crate::reactor::{Core, Descriptor, Reactor, Readiness, SlotId};
 
 /// Connections accepted before the others have their turn.
 const ACCEPTS_PER_TURN: usize = 64;
@@ -206,10 +206,14 @@ impl Port {
             address: listener.address.clone(),
             intake: listener.intake.clone(),
         });
-        Ok(Self {
+        let port = Self {
             core: Rc::downgrade(core),
             listeners: listening.collect(),
-        })
+        };
+        guard("port_opened of a factory", || {
+            factory.factory.port_opened(&port)
+        });
+        Ok(port)
     }
 
     /// The address that is bound, with the real port number (Twisted's `getHost`); the first, where
@@ -222,6 +226,23 @@ impl Port {
     /// port number if they were asked for the same.
     pub fn addresses(&self) -> impl Iterator<Item = &Address> {
         self.listeners.iter().map(|one| &one.address)
+    }
+
+    /// The reactor that drives the port; `None` once it is gone.
+    pub fn reactor(&self) -> Option<Reactor> {
+        self.core.upgrade().map(Reactor::from_core)
+    }
+
+    /// Accepts, here and now, the connections that wait in the system's queue. Those are lost when
+    /// the port [closes](Self::stop_listening), though their clients take themselves for connected.
+    pub fn accept_waiting(&self) {
+        let Some(core) = self.core.upgrade() else {
+            return;
+        };
+        for listener in self.open_listeners() {
+            // A shortage of descriptors ends it: those who wait then cannot be let in.
+            while let Ok(true) = listener.accept(&core) {}
+        }
     }
 
     /// Closes the port. Connections accepted before stay open.

@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 
-use super::{Address, ClientFactory, Transport};
+use super::{Address, ClientFactory, Port, Transport};
 use crate::deferred::Failure;
 
 /// One end of one connection (Twisted's `Protocol`).
@@ -66,9 +66,18 @@ pub trait Protocol: 'static {
         let _ = transport;
     }
 
+    /// The system takes no more for now: the peer reads more slowly than this protocol writes.
+    ///
+    /// Called once, and again only after [`write_drained`](Self::write_drained), which follows when
+    /// everything that was written has been taken. A deadline for the peer to read begins here; how
+    /// far it has come is [`Transport::sent`].
+    fn write_blocked(&mut self, transport: &Transport) {
+        let _ = transport;
+    }
+
     /// All that was written has been taken by the system, after more than
     /// [64 KiB](Transport::set_buffer_limit) had been queued, or the system had not taken
-    /// everything at once.
+    /// everything at once, or after [`notify_drained`](Transport::notify_drained).
     ///
     /// Who writes much waits for this when [`buffered`](Transport::buffered) grows. What makes
     /// bytes for a connection by itself is better [registered](Transport::register_producer).
@@ -146,6 +155,13 @@ pub trait Factory: 'static {
     /// A protocol for a new connection from `peer`, or `None` to close it.
     fn build_protocol(&self, peer: &Address) -> Option<Box<dyn Protocol>>;
 
+    /// A port is open that makes its connections with this factory: for one that closes its ports
+    /// itself, or has something to do when their reactor stops. Called for each port, after
+    /// [`start_factory`](Self::start_factory).
+    fn port_opened(&self, port: &Port) {
+        let _ = port;
+    }
+
     /// The first port is open, or the first client is about to connect.
     fn start_factory(&self) {}
 
@@ -222,6 +238,10 @@ impl FactoryIdentity {
 impl<F: Factory + ?Sized> Factory for Rc<F> {
     fn build_protocol(&self, peer: &Address) -> Option<Box<dyn Protocol>> {
         (**self).build_protocol(peer)
+    }
+
+    fn port_opened(&self, port: &Port) {
+        (**self).port_opened(port);
     }
 
     fn start_factory(&self) {

@@ -101,6 +101,52 @@ impl Transport {
         })
     }
 
+    /// Bytes that the system has taken so far, in all; zero once the connection is lost. While it
+    /// grows, the peer reads.
+    pub fn sent(&self) -> u64 {
+        self.connection()
+            .map_or(0, |connection| connection.sent.get())
+    }
+
+    /// Has the protocol told, by one call of [`write_drained`](Protocol::write_drained), once
+    /// everything that was written has been taken by the system. Without this it is told only where
+    /// much was queued, or the system did not take everything at once.
+    ///
+    /// ```
+    /// use std::{cell::Cell, rc::Rc};
+    /// use deferred_reactor::{Failure, net::{Protocol, Transport}, testing::MemoryReactor};
+    ///
+    /// struct Greeter(Rc<Cell<bool>>);
+    ///
+    /// impl Protocol for Greeter {
+    ///     fn connection_made(&mut self, transport: &Transport) -> Result<(), Failure> {
+    ///         transport.write(b"hello\n");
+    ///         transport.notify_drained();
+    ///         Ok(())
+    ///     }
+    ///     fn data_received(&mut self, _: &Transport, _: &[u8]) -> Result<(), Failure> {
+    ///         Ok(())
+    ///     }
+    ///     fn write_drained(&mut self, transport: &Transport) {
+    ///         assert_eq!(transport.sent(), 6);
+    ///         self.0.set(true);
+    ///     }
+    /// }
+    ///
+    /// let memory = MemoryReactor::new();
+    /// let has_left = Rc::new(Cell::new(false));
+    /// let peer = memory.connect(Greeter(has_left.clone()));
+    /// memory.pump();
+    /// assert!(has_left.get());
+    /// # drop(peer);
+    /// # Ok::<(), Failure>(())
+    /// ```
+    pub fn notify_drained(&self) {
+        if let Some((connection, core)) = self.connected() {
+            connection.notify_drained(&core);
+        }
+    }
+
     /// Closes the connection once everything is sent, and its producer, if there is one, is
     /// unregistered. Nothing is read any more.
     pub fn lose_connection(&self) {
@@ -179,6 +225,14 @@ impl Transport {
             connection.want_attention(&core);
             drop(producer); // whatever it holds goes with nothing borrowed
         }
+    }
+
+    /// Whether a producer is registered.
+    pub fn has_producer(&self) -> bool {
+        let has_one = |queue: &mut Output| queue.producer().is_some();
+        self.connection()
+            .and_then(|connection| connection.with_queue(has_one))
+            .unwrap_or(false)
     }
 
     /// How much may be queued before a push producer is paused: 64 KiB unless set (Twisted's
