@@ -48,34 +48,98 @@ impl Fields {
     }
 }
 
-/// `tchar` (RFC 9110, section 5.6.2).
-pub(crate) const fn is_token(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric()
-        || matches!(
-            byte,
-            b'!' | b'#'
-                | b'$'
-                | b'%'
-                | b'&'
-                | b'\''
-                | b'*'
-                | b'+'
-                | b'-'
-                | b'.'
-                | b'^'
-                | b'_'
-                | b'`'
-                | b'|'
-                | b'~'
-        )
+/// What stands at the start of some bytes where a field or the end of all fields is expected.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Line {
+    /// A field, with lengths: of its name, of name and colon and value, of the line.
+    Field { name: usize, value_end: usize },
+    /// The empty line.
+    End,
+    /// A line that is not complete, and good as far as it goes.
+    Partial,
+    /// No field.
+    Bad,
 }
 
-/// A byte that may be in a field value: no control byte but the tab (RFC 9110, section 5.5).
+/// Looks at the line that `bytes` begin with (RFC 9112, section 5).
+#[inline]
+pub(super) fn look_at_line(bytes: &[u8]) -> Line {
+    let Some(name) = bytes.iter().position(|byte| !TOKEN[usize::from(*byte)]) else {
+        return Line::Partial;
+    };
+    if bytes[name] != b':' || name == 0 {
+        return match &bytes[name..] {
+            [b'\r', b'\n', ..] if name == 0 => Line::End,
+            [b'\r'] if name == 0 => Line::Partial,
+            _ => Line::Bad,
+        };
+    }
+    let value_end = name + 1 + value_length(&bytes[name + 1..]);
+    match &bytes[value_end..] {
+        [b'\r', b'\n', ..] => Line::Field { name, value_end },
+        [] | [b'\r'] => Line::Partial,
+        _ => Line::Bad,
+    }
+}
+
+/// How many bytes at the start of `bytes` may be in a field value.
+#[inline]
+fn value_length(bytes: &[u8]) -> usize {
+    const ONES: u64 = u64::from_ne_bytes([1; 8]);
+    let mut at = 0;
+    // Eight at a time: those below a blank, and DEL, show in the top bit of their byte. The lowest
+    // bit that shows is right; those above it may not be.
+    while let Some((eight, _)) = bytes[at..].split_first_chunk::<8>() {
+        let eight = u64::from_le_bytes(*eight);
+        let below = eight.wrapping_sub(ONES * 0x20) & !eight;
+        let other = eight ^ (ONES * 0x7f);
+        let deletes = other.wrapping_sub(ONES) & !other;
+        let shown = (below | deletes) & (ONES * 0x80);
+        if shown == 0 {
+            at += 8;
+            continue;
+        }
+        at += shown.trailing_zeros() as usize / 8;
+        if bytes[at] != b'\t' {
+            return at;
+        }
+        at += 1;
+    }
+    let rest = bytes[at..].iter().position(|byte| !is_value(*byte));
+    at + rest.unwrap_or(bytes.len() - at)
+}
+
+/// `tchar` (RFC 9110, section 5.6.2).
+const TOKEN: [bool; 256] = {
+    let mut table = [false; 256];
+    let mut byte = 0;
+    while byte < 128 {
+        table[byte] = (byte as u8).is_ascii_alphanumeric();
+        byte += 1;
+    }
+    let others = b"!#$%&'*+-.^_`|~";
+    let mut at = 0;
+    while at < others.len() {
+        table[others[at] as usize] = true;
+        at += 1;
+    }
+    table
+};
+
+/// Whether a byte may be in a token, such as a field name or a method.
+#[inline]
+pub(crate) const fn is_token(byte: u8) -> bool {
+    TOKEN[byte as usize]
+}
+
+/// Whether a byte may be in a field value: no control byte but the tab (RFC 9110, section 5.5).
+#[inline]
 pub(crate) const fn is_value(byte: u8) -> bool {
     matches!(byte, b'\t' | b' '..=b'~' | 0x80..)
 }
 
 /// `bytes` without blanks and tabs at both ends. No other white space is blank in HTTP.
+#[inline]
 pub(crate) fn trim(bytes: &[u8]) -> &[u8] {
     let mut bytes = bytes;
     while let [b' ' | b'\t', rest @ ..] = bytes {
@@ -85,4 +149,27 @@ pub(crate) fn trim(bytes: &[u8]) -> &[u8] {
         bytes = rest;
     }
     bytes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    proptest::proptest! {
+        /// Eight bytes at a time find what one at a time does.
+        #[test]
+        fn the_length_of_a_value_is_that_of_its_bytes(
+            bytes in proptest::collection::vec(
+                proptest::prop_oneof![
+                    8 => proptest::sample::select(b"a~ \t\x80\xff\xa0\x1f\x7f\r\n\0\x81\x01 !".to_vec()),
+                    8 => b' '..=b'~',
+                    1 => 0u8..,
+                ],
+                0..60,
+            ),
+        ) {
+            let slow = bytes.iter().take_while(|byte| is_value(**byte)).count();
+            assert_eq!(value_length(&bytes), slow);
+        }
+    }
 }

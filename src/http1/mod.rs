@@ -19,9 +19,11 @@ mod chunked;
 pub(crate) mod encode;
 mod fields;
 mod framing;
+mod host;
 mod refusal;
 mod request;
 mod scan;
+mod target;
 
 #[allow(
     unused_imports,

@@ -1,24 +1,21 @@
 //! Request heads: the request line and the header fields (RFC 9112, sections 2 to 5).
 //!
-//! Reading a head takes two steps. `Scan::find_end` looks for the empty line, from where the last
-//! look ended, and refuses line ends that are not CR LF; so a head that comes a byte at a time is
-//! parsed once. [`Head::read`] then copies the bytes, lets `httparse` cut them into fields, and
-//! decides what the fields mean for the connection: where the body ends, and whether another
-//! request may follow. Whatever two readers could understand differently is refused.
+//! Most heads come whole and are as they should be: `RequestHead::parse` reads these in one pass.
+//! For all others, `Scan::find_end` looks for the empty line first, from where the last look ended,
+//! and refuses line ends that are not CR LF. So a head that comes a byte at a time is parsed once,
+//! and what is refused does not depend on how the bytes came.
 //!
-//! Most heads come whole and are as they should be. [`Head::read_at_once`] reads these without
-//! looking for their end first, and leaves all others to the two steps, which know what is wrong.
-
-use std::mem::MaybeUninit;
-use std::ops::Range;
+//! Whatever two readers could understand differently is refused.
 
 use http::Method;
-use percent_encoding::percent_decode_str;
+use memchr::memchr;
 
-use super::fields::{Fields, Place, is_token, is_value, trim};
+use super::fields::{Fields, Line, Place, is_token, look_at_line, trim};
 use super::framing::{Framing, Version};
+use super::host::is_host;
 use super::refusal::{Excerpt, Refusal};
 use super::scan::Scan;
+use super::target::{self, Parts, plain_length};
 
 /// Empty lines tolerated before a request line (RFC 9112, 2.2).
 const EMPTY_LINES: u8 = 4;
@@ -32,9 +29,6 @@ pub(crate) struct HeadLimits {
     pub(crate) line_bytes: usize,
     pub(crate) fields: usize,
 }
-
-/// Few heads have more fields than this, and preparing room for 500 costs time.
-const FEW_FIELDS: usize = 32;
 
 /// Reads one request head after another, in whatever pieces their bytes come.
 #[derive(Debug, Clone, Copy, Default)]
@@ -110,10 +104,7 @@ pub(crate) struct RequestHead {
     fields: Fields,
     /// Copied out, as a `str`: it is looked at several times, and checked once.
     target: String,
-    /// Where the path is in the target.
-    path: Range<usize>,
-    /// Whether anything in the target is percent-encoded.
-    pub(crate) has_escapes: bool,
+    parts: Parts,
     pub(crate) method: Method,
     pub(crate) version: Version,
     pub(crate) framing: Framing,
@@ -130,8 +121,7 @@ impl Default for RequestHead {
         Self {
             fields: Fields::default(),
             target: String::new(),
-            path: 0..0,
-            has_escapes: false,
+            parts: Parts::default(),
             method: Method::GET,
             version: Version::Http11,
             framing: Framing::None,
@@ -145,208 +135,192 @@ impl Default for RequestHead {
 impl RequestHead {
     /// Reads a head that `data` begins with, over what was here before; its length.
     ///
-    /// `None` if it is not all there, if anything is wrong with it, or if it has many fields.
+    /// `None` if it is not all there, or if anything is wrong with it.
+    #[inline]
     fn read_at_once(&mut self, data: &[u8], limits: &HeadLimits) -> Option<usize> {
-        // Empty lines before it are counted elsewhere.
-        if !data.first()?.is_ascii_graphic() {
-            return None;
-        }
-        let data = &data[..data.len().min(limits.bytes)];
-        let mut few = [const { MaybeUninit::uninit() }; FEW_FIELDS];
-        let length = self.cut(data, &mut few).ok()??;
-        let head = &data[..length];
-        let mut line_ends = self.fields.places.iter().map(|place| place.name.start);
-        // httparse takes a line feed alone for the end of a line.
-        let first_line = line_ends.clone().next().unwrap_or(length - 2);
-        if !line_ends.all(|end| head[..end].ends_with(b"\r\n"))
-            || !head.ends_with(b"\r\n\r\n")
-            || first_line > limits.line_bytes + 1
-            || self.fields.places.len() > limits.fields
-        {
-            return None;
-        }
-        self.fields.bytes.clear();
-        self.fields.bytes.extend_from_slice(head);
-        self.check_target().ok()?;
-        Some(length)
+        self.parse(data, limits).ok()?
     }
 
     /// Reads a complete head, as [`Scan::find_end`] has found it, over what was here before.
     fn read(&mut self, head: &[u8], limits: &HeadLimits) -> Result<(), Refusal> {
-        let mut few = [const { MaybeUninit::uninit() }; FEW_FIELDS];
-        let outcome = match self.cut(head, &mut few) {
-            Err(Refusal::TooManyFields { .. }) => {
-                let mut many = vec![MaybeUninit::uninit(); limits.fields];
-                self.cut(head, &mut many)
-            }
-            outcome => outcome,
-        };
-        if outcome?.is_none() {
-            return Err(request_line(head));
+        match self.parse(head, limits)? {
+            Some(_) => Ok(()),
+            None => Err(request_line(head)),
         }
-        if self.fields.places.len() > limits.fields {
-            return Err(Refusal::TooManyFields {
-                limit: limits.fields,
+    }
+
+    /// The length of the head, if all of it is there.
+    fn parse(&mut self, data: &[u8], limits: &HeadLimits) -> Result<Option<usize>, Refusal> {
+        let Some(mut at) = self.parse_line(data)? else {
+            return Ok(None);
+        };
+        if at - 1 > limits.line_bytes {
+            return Err(Refusal::RequestLineTooLong {
+                limit: limits.line_bytes,
+            });
+        }
+        self.fields.places.clear();
+        let mut meaning = Meaning::default();
+        loop {
+            match look_at_line(&data[at..]) {
+                Line::Field { name, value_end } => {
+                    let line = &data[at..at + value_end];
+                    let value = trim(&line[name + 1..]);
+                    if self.fields.places.len() >= limits.fields {
+                        return Err(Refusal::TooManyFields {
+                            limit: limits.fields,
+                        });
+                    }
+                    let start = value.as_ptr() as usize - data.as_ptr() as usize;
+                    self.fields.places.push(Place {
+                        name: at..at + name,
+                        value: start..start + value.len(),
+                    });
+                    meaning.add(&line[..name], value, self.version)?;
+                    at += value_end + 2;
+                }
+                Line::End => break,
+                Line::Partial => return Ok(None),
+                Line::Bad => {
+                    return Err(Refusal::Field {
+                        line: Excerpt::line(&data[at..]),
+                    });
+                }
+            }
+        }
+        let length = at + 2;
+        if length > limits.bytes {
+            return Err(Refusal::HeadTooLarge {
+                limit: limits.bytes,
             });
         }
         self.fields.bytes.clear();
-        self.fields.bytes.extend_from_slice(head);
-        self.check_target()
-    }
-
-    /// Finds the fields, and what they mean; how long the head is, if all of it is there.
-    fn cut<'b>(
-        &mut self,
-        bytes: &'b [u8],
-        room: &mut [MaybeUninit<httparse::Header<'b>>],
-    ) -> Result<Option<usize>, Refusal> {
-        let limit = room.len();
-        let mut request = httparse::Request::new(&mut []);
-        let length = match request.parse_with_uninit_headers(bytes, room) {
-            Ok(httparse::Status::Complete(length)) => length,
-            Ok(httparse::Status::Partial) => return Ok(None),
-            Err(httparse::Error::TooManyHeaders) => {
-                return Err(Refusal::TooManyFields { limit });
-            }
-            Err(error) => return Err(why(error, bytes)),
-        };
-        let place = |part: &[u8]| {
-            let start = part.as_ptr() as usize - bytes.as_ptr() as usize;
-            start..start + part.len()
-        };
-        self.version = match request.version {
-            Some(0) => Version::Http10,
-            _ => Version::Http11,
-        };
-        self.method = Method::from_bytes(request.method.unwrap_or_default().as_bytes())
-            .map_err(|_| request_line(bytes))?;
-        self.target.clear();
-        self.target.push_str(request.path.unwrap_or_default());
-        self.fields.places.clear();
-        self.fields
-            .places
-            .extend(request.headers.iter().map(|field| Place {
-                name: place(field.name.as_bytes()),
-                value: place(trim(field.value)),
-            }));
-        self.understand(request.headers)?;
+        self.fields.bytes.extend_from_slice(&data[..length]);
+        self.understand(&meaning)?;
         Ok(Some(length))
     }
 
-    /// Finds the path, and refuses targets that are none of the four forms of RFC 9112, section
-    /// 3.2.
-    fn check_target(&mut self) -> Result<(), Refusal> {
-        let mut end = self.target.len();
-        self.has_escapes = false;
-        for (at, byte) in self.target.bytes().enumerate() {
-            match byte {
-                b'?' => end = end.min(at),
-                b'%' => {
-                    self.has_escapes = true;
-                    let digits = self.target.as_bytes().get(at + 1..at + 3);
-                    if !digits.is_some_and(|two| two.iter().all(u8::is_ascii_hexdigit)) {
-                        return Err(self.bad_target());
-                    }
-                }
-                // A fragment is never sent (RFC 9112, 3.2.1), and what is not ASCII is encoded.
-                b'#' => return Err(self.bad_target()),
-                byte if byte.is_ascii_graphic() => {}
-                _ => return Err(self.bad_target()),
-            }
+    /// Reads the request line; how long it is with its end, if all of it is there.
+    #[inline]
+    fn parse_line(&mut self, data: &[u8]) -> Result<Option<usize>, Refusal> {
+        // What nearly all requests are.
+        if let Some(rest) = data.strip_prefix(b"GET ")
+            && let Some(length) = plain_length(rest)
+            && rest[0] == b'/'
+            && rest[length..].starts_with(b" HTTP/1.1\r\n")
+        {
+            self.method = Method::GET;
+            self.version = Version::Http11;
+            self.set_target(&rest[..length]);
+            self.parts.path = 0..length;
+            self.parts.has_escapes = false;
+            self.parts.authority = None;
+            return Ok(Some(4 + length + 11));
         }
-        self.path = find_path(&self.target[..end]);
-        let is_asterisk = self.target == "*";
-        let is_authority = self.method == Method::CONNECT;
-        if !(self.path().starts_with('/') || is_asterisk || is_authority) {
-            return Err(self.bad_target());
-        }
-        if self.has_escapes && percent_decode_str(self.path()).decode_utf8().is_err() {
-            return Err(Refusal::PathEncoding {
-                path: self.path().into(),
-            });
-        }
-        Ok(())
+        self.parse_any_line(data)
     }
 
-    fn bad_target(&self) -> Refusal {
-        Refusal::Target {
-            target: self.target().into(),
+    fn parse_any_line(&mut self, data: &[u8]) -> Result<Option<usize>, Refusal> {
+        let Some(length) = memchr(b'\n', data) else {
+            return Ok(None);
+        };
+        let bad = || request_line(data);
+        let line = data[..length].strip_suffix(b"\r").ok_or_else(bad)?;
+        let mut parts = line.split(|byte| *byte == b' ');
+        let (Some(method), Some(target), Some(version), None) =
+            (parts.next(), parts.next(), parts.next(), parts.next())
+        else {
+            return Err(bad());
+        };
+        let is_visible = |byte: &u8| *byte > b' ' && *byte != 0x7f;
+        if target.is_empty() || !target.iter().all(is_visible) || version.is_empty() {
+            return Err(bad());
         }
+        self.method = Method::from_bytes(method).map_err(|_| bad())?;
+        self.version = match version {
+            b"HTTP/1.0" => Version::Http10,
+            // A higher minor version is spoken as the highest that is known (RFC 9112, 2.3).
+            [b'H', b'T', b'T', b'P', b'/', b'1', b'.', b'1'..=b'9'] => Version::Http11,
+            [b'H', b'T', b'T', b'P', b'/', b'0'..=b'9', b'.', b'0'..=b'9'] => {
+                return Err(Refusal::UnsupportedVersion {
+                    version: version.into(),
+                });
+            }
+            _ => return Err(Refusal::MalformedVersion { line: line.into() }),
+        };
+        let text = std::str::from_utf8(target).map_err(|_| Refusal::Target {
+            target: target.into(),
+        })?;
+        self.parts = target::parts(text, &self.method)?;
+        self.set_target(target);
+        Ok(Some(length + 1))
+    }
+
+    /// Copies a target that was checked, and is ASCII.
+    #[inline]
+    fn set_target(&mut self, target: &[u8]) {
+        self.target.clear();
+        self.target
+            .push_str(std::str::from_utf8(target).unwrap_or_default());
     }
 
     /// Decides what the fields mean for the connection.
-    fn understand(&mut self, fields: &[httparse::Header<'_>]) -> Result<(), Refusal> {
-        let mut hosts = 0;
-        let mut length = None;
-        let mut is_chunked = false;
-        let mut closes = false;
-        let mut keeps_alive = false;
-        let mut has_upgrade = false;
-        let mut names_upgrade = false;
-        let mut expectation: Option<&[u8]> = None;
-        for field in fields {
-            let (name, value) = (field.name, trim(field.value));
-            // Told apart by length first: most fields are none of these.
-            match name.len() {
-                4 if name.eq_ignore_ascii_case("host") => hosts += 1,
-                6 if name.eq_ignore_ascii_case("expect") => expectation = Some(value),
-                7 if name.eq_ignore_ascii_case("upgrade") => has_upgrade = true,
-                10 if name.eq_ignore_ascii_case("connection") => {
-                    for option in value.split(|byte| *byte == b',').map(trim) {
-                        closes |= option.eq_ignore_ascii_case(b"close");
-                        keeps_alive |= option.eq_ignore_ascii_case(b"keep-alive");
-                        names_upgrade |= option.eq_ignore_ascii_case(b"upgrade");
-                    }
-                }
-                14 if name.eq_ignore_ascii_case("content-length") => {
-                    if length.is_some() {
-                        return Err(Refusal::AmbiguousLength);
-                    }
-                    length = Some(parse_content_length(value).ok_or_else(|| {
-                        Refusal::ContentLength {
-                            value: value.into(),
-                        }
-                    })?);
-                }
-                17 if name.eq_ignore_ascii_case("transfer-encoding") => {
-                    if self.version == Version::Http10 {
-                        return Err(Refusal::OldTransferCoding);
-                    }
-                    if is_chunked {
-                        return Err(Refusal::MalformedTransferCoding {
-                            value: b"chunked, chunked".as_slice().into(),
-                        });
-                    }
-                    if !value.eq_ignore_ascii_case(b"chunked") {
-                        return Err(bad_coding(value));
-                    }
-                    is_chunked = true;
-                }
-                _ => {}
-            }
-        }
-        match hosts {
-            0 if self.version == Version::Http11 => return Err(Refusal::NoHost),
-            0 | 1 => {}
-            _ => return Err(Refusal::RepeatedHost),
-        }
-        self.framing = match (length, is_chunked) {
+    #[inline]
+    fn understand(&mut self, meaning: &Meaning<'_>) -> Result<(), Refusal> {
+        self.framing = match (meaning.length, meaning.is_chunked) {
             (Some(_), true) => return Err(Refusal::AmbiguousLength),
             (None, true) => Framing::Chunked,
             (None | Some(0), false) => Framing::None,
             (Some(length), false) => Framing::Length(length),
         };
         let is_new = self.version == Version::Http11;
-        self.persists = !closes && (is_new || keeps_alive);
-        self.wants_upgrade = is_new && has_upgrade && names_upgrade;
-        self.expects_continue = expectation.is_some() && is_new && self.framing != Framing::None;
-        match expectation {
+        match meaning.host {
+            None if is_new => return Err(Refusal::NoHost),
+            // Nothing else names the host (RFC 9112, 3.3).
+            Some(b"") if is_new && self.target.starts_with('/') => {
+                return Err(Refusal::Host {
+                    value: b"".as_slice().into(),
+                });
+            }
+            _ => {}
+        }
+        if self.parts.authority.is_some() {
+            self.replace_host();
+        }
+        self.persists = !meaning.closes && (is_new || meaning.keeps_alive);
+        self.wants_upgrade = is_new && meaning.has_upgrade && meaning.names_upgrade;
+        self.expects_continue =
+            is_new && meaning.expectation.is_some() && self.framing != Framing::None;
+        match meaning.expectation {
             Some(value) if !value.eq_ignore_ascii_case(b"100-continue") => {
                 Err(Refusal::Expectation {
                     value: value.into(),
                 })
             }
             _ => Ok(()),
+        }
+    }
+
+    /// Puts the authority of an absolute target in the place of `Host` (RFC 9112, 3.2.2).
+    fn replace_host(&mut self) {
+        let Some(authority) = self.parts.authority.clone() else {
+            return;
+        };
+        let Fields { bytes, places } = &mut self.fields;
+        // The target stands behind the method and a blank.
+        let start = self.method.as_str().len() + 1;
+        let value = start + authority.start..start + authority.end;
+        let is_host = |place: &&mut Place| bytes[place.name.clone()].eq_ignore_ascii_case(b"host");
+        match places.iter_mut().find(is_host) {
+            Some(place) => place.value = value,
+            None => {
+                let name = bytes.len();
+                bytes.extend_from_slice(b"host");
+                places.push(Place {
+                    name: name..name + 4,
+                    value,
+                });
+            }
         }
     }
 
@@ -357,7 +331,21 @@ impl RequestHead {
 
     /// The path of the target, still encoded; the whole target where that has none.
     pub(crate) fn path(&self) -> &str {
-        &self.target[self.path.clone()]
+        &self.target[self.parts.path.clone()]
+    }
+
+    /// Whether anything in the path is percent-encoded.
+    pub(crate) fn has_escapes(&self) -> bool {
+        self.parts.has_escapes
+    }
+
+    /// Host and port that the request is for, if it names any: the authority of an absolute
+    /// target, or else the `Host` field.
+    pub(crate) fn host(&self) -> Option<&str> {
+        let value = self.fields.last("host")?;
+        std::str::from_utf8(value)
+            .ok()
+            .filter(|host| !host.is_empty())
     }
 
     /// What follows the first question mark.
@@ -371,99 +359,99 @@ impl RequestHead {
     }
 }
 
+/// What the fields of a head say about its body and its connection.
+#[derive(Debug, Default)]
+struct Meaning<'a> {
+    host: Option<&'a [u8]>,
+    length: Option<u64>,
+    is_chunked: bool,
+    closes: bool,
+    keeps_alive: bool,
+    has_upgrade: bool,
+    names_upgrade: bool,
+    expectation: Option<&'a [u8]>,
+}
+
+impl<'a> Meaning<'a> {
+    /// Takes a field into account. Told apart by length first: most fields are none of these.
+    #[inline]
+    fn add(&mut self, name: &[u8], value: &'a [u8], version: Version) -> Result<(), Refusal> {
+        match name.len() {
+            4 if name.eq_ignore_ascii_case(b"host") => {
+                if self.host.is_some() {
+                    return Err(Refusal::RepeatedHost);
+                }
+                if !value.is_empty() && !is_host(value) {
+                    return Err(Refusal::Host {
+                        value: value.into(),
+                    });
+                }
+                self.host = Some(value);
+            }
+            6 if name.eq_ignore_ascii_case(b"expect") => self.expectation = Some(value),
+            7 if name.eq_ignore_ascii_case(b"upgrade") => self.has_upgrade = true,
+            10 if name.eq_ignore_ascii_case(b"connection") => {
+                for option in value.split(|byte| *byte == b',').map(trim) {
+                    self.closes |= option.eq_ignore_ascii_case(b"close");
+                    self.keeps_alive |= option.eq_ignore_ascii_case(b"keep-alive");
+                    self.names_upgrade |= option.eq_ignore_ascii_case(b"upgrade");
+                }
+            }
+            14 if name.eq_ignore_ascii_case(b"content-length") => {
+                if self.length.is_some() {
+                    return Err(Refusal::AmbiguousLength);
+                }
+                self.length = Some(parse_content_length(value)?);
+            }
+            17 if name.eq_ignore_ascii_case(b"transfer-encoding") => {
+                if version == Version::Http10 {
+                    return Err(Refusal::OldTransferCoding);
+                }
+                if self.is_chunked || !value.eq_ignore_ascii_case(b"chunked") {
+                    return Err(bad_coding(value, self.is_chunked));
+                }
+                self.is_chunked = true;
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+}
+
 fn request_line(head: &[u8]) -> Refusal {
     Refusal::RequestLine {
         line: Excerpt::line(head),
     }
 }
 
-/// Refuses the version at the end of a request line, or the line if more is wrong with it.
-fn bad_version(head: &[u8]) -> Refusal {
-    let line = head.split(|byte| *byte == b'\n').next().unwrap_or_default();
-    let line = line.strip_suffix(b"\r").unwrap_or(line);
-    let mut parts = line.split(|byte| *byte == b' ').skip(2);
-    match (parts.next(), parts.next()) {
-        (Some(version @ [b'H', b'T', b'T', b'P', b'/', major, b'.', minor]), None)
-            if major.is_ascii_digit() && minor.is_ascii_digit() =>
-        {
-            Refusal::UnsupportedVersion {
-                version: version.into(),
-            }
-        }
-        (Some([_, ..]), None) => Refusal::MalformedVersion { line: line.into() },
-        _ => Refusal::RequestLine { line: line.into() },
-    }
-}
-
-/// What `httparse` found wrong with `head`.
-fn why(error: httparse::Error, head: &[u8]) -> Refusal {
-    match error {
-        httparse::Error::HeaderName | httparse::Error::HeaderValue => {
-            let mut lines = head.split(|byte| *byte == b'\n').skip(1);
-            let is_bad = |line: &&[u8]| !is_field_line(line.strip_suffix(b"\r").unwrap_or(line));
-            Refusal::Field {
-                line: Excerpt::line(lines.find(is_bad).unwrap_or_default()),
-            }
-        }
-        httparse::Error::Version => bad_version(head),
-        _ => request_line(head),
-    }
-}
-
-/// Whether a line is a field (RFC 9112, section 5).
-fn is_field_line(line: &[u8]) -> bool {
-    let name = line.iter().take_while(|byte| is_token(**byte)).count();
-    name > 0 && line.get(name) == Some(&b':') && line[name + 1..].iter().all(|byte| is_value(*byte))
-}
-
-/// Where the path is in a target without its query; all of it where it is no absolute URI.
-fn find_path(target: &str) -> Range<usize> {
-    let end = target.len();
-    if target.starts_with('/') {
-        return 0..end;
-    }
-    match absolute_form(target) {
-        None => 0..end,
-        Some(after_scheme) => match after_scheme.find('/') {
-            Some(slash) => end - after_scheme.len() + slash..end,
-            // An absolute URI without a path means its root; the slash of the scheme will do.
-            None => end - after_scheme.len() - 1..end - after_scheme.len(),
-        },
-    }
-}
-
-/// What follows the scheme, where the target is an absolute URI.
-fn absolute_form(target: &str) -> Option<&str> {
-    ["http://", "https://"].iter().find_map(|scheme| {
-        let start = target.get(..scheme.len())?;
-        start
-            .eq_ignore_ascii_case(scheme)
-            .then(|| &target[scheme.len()..])
-    })
-}
-
-/// Refuses a `Transfer-Encoding` that is not `chunked` alone (RFC 9112, section 6.3).
-fn bad_coding(value: &[u8]) -> Refusal {
+/// Refuses a `Transfer-Encoding` that is not `chunked` alone (RFC 9112, section 6.3), or follows
+/// one that is.
+pub(super) fn bad_coding(value: &[u8], follows_chunked: bool) -> Refusal {
     let is_coding = |coding: &[u8]| !coding.is_empty() && coding.iter().copied().all(is_token);
     let is_chunked = |coding: &[u8]| coding.eq_ignore_ascii_case(b"chunked");
     let codings: Vec<_> = value.split(|byte| *byte == b',').map(trim).collect();
     let (_, but_last) = codings.split_last().unwrap_or((&value, &[]));
     let are_codings = codings.iter().all(|coding| is_coding(coding));
     let value = value.into();
-    if are_codings && !but_last.iter().any(|coding| is_chunked(coding)) {
+    if are_codings && !follows_chunked && !but_last.iter().any(|coding| is_chunked(coding)) {
         Refusal::TransferCoding { value }
     } else {
         Refusal::MalformedTransferCoding { value }
     }
 }
 
-fn parse_content_length(value: &[u8]) -> Option<u64> {
-    // Digits only: `str::parse` would also take a leading `+`, which a proxy in front may read
-    // differently from us (RFC 9110, 8.6).
-    if value.is_empty() || !value.iter().all(u8::is_ascii_digit) {
-        return None;
-    }
-    std::str::from_utf8(value).ok()?.parse().ok()
+/// Digits only: `str::parse` would also take a leading `+`, which a proxy in front may read
+/// differently from us (RFC 9110, 8.6).
+pub(super) fn parse_content_length(value: &[u8]) -> Result<u64, Refusal> {
+    let number = match value.is_empty() || !value.iter().all(u8::is_ascii_digit) {
+        true => None,
+        false => std::str::from_utf8(value)
+            .ok()
+            .and_then(|digits| digits.parse().ok()),
+    };
+    number.ok_or_else(|| Refusal::ContentLength {
+        value: value.into(),
+    })
 }
 
 #[cfg(test)]
@@ -509,7 +497,7 @@ mod tests {
             ("GET HTTP/1.1", Reason::MalformedRequestLine),
             ("G\u{1}T / HTTP/1.1", Reason::MalformedRequestLine),
             ("GET /\0 HTTP/1.1", Reason::MalformedRequestLine),
-            ("GET / HTTP/1.2", Reason::UnsupportedVersion),
+            ("GET / HTTP/1.32", Reason::MalformedVersion),
             ("GET / HTTP/2.0", Reason::UnsupportedVersion),
             ("GET / HTTP/0.9", Reason::UnsupportedVersion),
             ("GET / http/1.1", Reason::MalformedVersion),
@@ -632,7 +620,7 @@ mod tests {
             ("18446744073709551616", None), // u64::MAX + 1
         ] {
             assert_eq!(
-                parse_content_length(value.as_bytes()),
+                parse_content_length(value.as_bytes()).ok(),
                 want,
                 "value {value:?}"
             );
@@ -650,6 +638,43 @@ mod tests {
             Reason::RepeatedHost
         );
         assert!(read(b"GET / HTTP/1.0\r\n\r\n").is_ok());
+    }
+
+    /// F-22. RFC 9112, 3.2.2: the authority of an absolute target replaces the Host field.
+    #[test]
+    fn the_host_is_that_of_the_target_or_of_the_field() {
+        for (lines, host) in [
+            ("GET / HTTP/1.1\r\nHost: h:80", Some("h:80")),
+            ("GET http://a/b HTTP/1.1\r\nX: y\r\nHost: other", Some("a")),
+            ("POST https://[::1]:8/ HTTP/1.1\r\nHost:", Some("[::1]:8")),
+            ("GET http://a HTTP/1.0\r\nX: y", Some("a")),
+            ("GET / HTTP/1.0", None),
+            ("GET / HTTP/1.0\r\nHost:", None),
+            ("OPTIONS * HTTP/1.1\r\nHost:", None),
+        ] {
+            let head = read(format!("{lines}\r\n\r\n").as_bytes()).unwrap();
+            assert_eq!(head.host(), host, "{lines}");
+        }
+    }
+
+    /// RFC 9110, 7.8: HTTP/1.0 has no Upgrade, and elsewhere Connection names it.
+    #[test]
+    fn an_upgrade_is_wanted_where_both_fields_say_so() {
+        for (lines, wants) in [
+            (
+                "GET / HTTP/1.1\r\nHost: h\r\nConnection: x, Upgrade\r\nUpgrade: websocket",
+                true,
+            ),
+            ("GET / HTTP/1.1\r\nHost: h\r\nUpgrade: websocket", false),
+            ("GET / HTTP/1.1\r\nHost: h\r\nConnection: upgrade", false),
+            (
+                "GET / HTTP/1.0\r\nConnection: upgrade\r\nUpgrade: websocket",
+                false,
+            ),
+        ] {
+            let head = read(format!("{lines}\r\n\r\n").as_bytes()).unwrap();
+            assert_eq!(head.wants_upgrade, wants, "{lines}");
+        }
     }
 
     #[test]
@@ -693,8 +718,8 @@ mod tests {
         assert_eq!(read(enough.as_bytes()).unwrap().fields().iter().count(), 40);
     }
 
-    /// W-42, W-43. httparse takes a line feed alone for the end of a line; wherever it stands, the
-    /// head is left to those who refuse it.
+    /// W-42, W-43. Some parsers take a line feed alone for the end of a line. Wherever one stands, the
+    /// head is not read at once, and refused by the scan.
     #[test]
     fn no_line_that_ends_in_a_line_feed_alone_is_read_at_once() {
         let lines = ["GET / HTTP/1.1", "Host: h", "A: b", ""];
@@ -734,7 +759,7 @@ mod tests {
             head.wants_upgrade,
             head.expects_continue,
         );
-        (method, target, fields, body, head.has_escapes)
+        (method, target, fields, body, head.has_escapes())
     }
 
     proptest::proptest! {

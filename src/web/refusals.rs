@@ -13,47 +13,47 @@ macro_rules! reasons {
         /// [`as_str`](Self::as_str) is the label for a counter. A refused connection is closed
         /// behind the answer; where the table has no status, it is closed without one.
         ///
-        /// | reason                                                                 | clause            | status | test |
-        /// |------------------------------------------------------------------------|-------------------|--------|------|
-        /// | [`empty_lines`](Self::EmptyLines)                                      | RFC 9112, 2.2     | 400    |      |
-        /// | [`bare_line_feed`](Self::BareLineFeed)                                 | RFC 9112, 2.2     | 400    |      |
-        /// | [`malformed_request_line`](Self::MalformedRequestLine)                 | RFC 9112, 3       | 400    |      |
-        /// | [`malformed_status_line`](Self::MalformedStatusLine)                   | RFC 9112, 4       | none   |      |
-        /// | [`malformed_version`](Self::MalformedVersion)                          | RFC 9112, 2.3     | 400    |      |
-        /// | [`unsupported_version`](Self::UnsupportedVersion)                      | RFC 9110, 15.6.6  | 505    |      |
-        /// | [`bad_target`](Self::BadTarget)                                        | RFC 9112, 3.2     | 400    |      |
-        /// | [`path_not_utf8`](Self::PathNotUtf8)                                   | RFC 3986, 2.5     | 400    |      |
-        /// | [`malformed_field`](Self::MalformedField)                              | RFC 9112, 5       | 400    |      |
-        /// | [`missing_host`](Self::MissingHost)                                    | RFC 9112, 3.2     | 400    |      |
-        /// | [`repeated_host`](Self::RepeatedHost)                                  | RFC 9112, 3.2     | 400    |      |
-        /// | [`bad_host`](Self::BadHost)                                            | RFC 9112, 3.2     | 400    |      |
-        /// | [`bad_content_length`](Self::BadContentLength)                         | RFC 9112, 6.3     | 400    |      |
-        /// | [`ambiguous_length`](Self::AmbiguousLength)                            | RFC 9112, 6.3     | 400    |      |
-        /// | [`unknown_transfer_coding`](Self::UnknownTransferCoding)               | RFC 9112, 6.1     | 501    |      |
-        /// | [`malformed_transfer_coding`](Self::MalformedTransferCoding)           | RFC 9112, 6.3     | 400    |      |
-        /// | [`old_transfer_coding`](Self::OldTransferCoding)                       | RFC 9112, 6.1     | 400    |      |
-        /// | [`unknown_expectation`](Self::UnknownExpectation)                      | RFC 9110, 10.1.1  | 417    |      |
-        /// | [`request_line_too_long`](Self::RequestLineTooLong)                    | RFC 9112, 3       | 414    |      |
-        /// | [`head_too_large`](Self::HeadTooLarge)                                 | RFC 6585, 5       | 431    |      |
-        /// | [`too_many_fields`](Self::TooManyFields)                               | RFC 6585, 5       | 431    |      |
-        /// | [`bad_chunk_size`](Self::BadChunkSize)                                 | RFC 9112, 7.1     | 400    |      |
-        /// | [`bad_chunk_line`](Self::BadChunkLine)                                 | RFC 9112, 7.1.1   | 400    |      |
-        /// | [`chunk_line_too_long`](Self::ChunkLineTooLong)                        | RFC 9112, 7.1.1   | 400    |      |
-        /// | [`bad_chunk_end`](Self::BadChunkEnd)                                   | RFC 9112, 7.1     | 400    |      |
-        /// | [`chunk_overhead`](Self::ChunkOverhead)                                | RFC 9112, 7.1.1   | 400    |      |
-        /// | [`bad_trailer`](Self::BadTrailer)                                      | RFC 9112, 7.1.2   | 400    |      |
-        /// | [`trailers_too_large`](Self::TrailersTooLarge)                         | RFC 6585, 5       | 431    |      |
-        /// | [`too_many_trailers`](Self::TooManyTrailers)                           | RFC 6585, 5       | 431    |      |
-        /// | [`body_too_large`](Self::BodyTooLarge)                                 | RFC 9110, 15.5.14 | 413    |      |
-        /// | [`header_timeout`](Self::HeaderTimeout)                                | RFC 9110, 15.5.9  | 408    |      |
-        /// | [`body_timeout`](Self::BodyTimeout)                                    | RFC 9110, 15.5.9  | 408    |      |
-        /// | [`body_too_slow`](Self::BodyTooSlow)                                   | RFC 9110, 15.5.9  | 408    |      |
-        /// | [`write_timeout`](Self::WriteTimeout)                                  | ours              | none   |      |
-        /// | [`write_too_slow`](Self::WriteTooSlow)                                 | ours              | none   |      |
-        /// | [`unread_output`](Self::UnreadOutput)                                  | ours              | none   |      |
-        /// | [`too_many_connections`](Self::TooManyConnections)                     | ours              | none   |      |
-        /// | [`too_many_connections_per_client`](Self::TooManyConnectionsPerClient) | ours              | none   |      |
-        /// | [`method_unknown`](Self::MethodUnknown)                                | RFC 9110, 9.1     | 501    |      |
+        /// | reason                                                                 | clause            | status | test                                                              |
+        /// |------------------------------------------------------------------------|-------------------|--------|-------------------------------------------------------------------|
+        /// | [`empty_lines`](Self::EmptyLines)                                      | RFC 9112, 2.2     | 400    | `empty_lines_before_a_request_are_skipped_up_to_a_few`            |
+        /// | [`bare_line_feed`](Self::BareLineFeed)                                 | RFC 9112, 2.2     | 400    | `fields_have_one_form`                                            |
+        /// | [`malformed_request_line`](Self::MalformedRequestLine)                 | RFC 9112, 3       | 400    | `request_lines_have_one_form`                                     |
+        /// | [`malformed_status_line`](Self::MalformedStatusLine)                   | RFC 9112, 4       | none   | `malformed_status_lines_are_refused`                              |
+        /// | [`malformed_version`](Self::MalformedVersion)                          | RFC 9112, 2.3     | 400    | `versions_are_told_apart`                                         |
+        /// | [`unsupported_version`](Self::UnsupportedVersion)                      | RFC 9110, 15.6.6  | 505    | `versions_are_told_apart`                                         |
+        /// | [`bad_target`](Self::BadTarget)                                        | RFC 9112, 3.2     | 400    | `request_lines_have_one_form`                                     |
+        /// | [`path_not_utf8`](Self::PathNotUtf8)                                   | RFC 3986, 2.5     | 400    | `a_path_that_is_not_utf_8_is_refused`                             |
+        /// | [`malformed_field`](Self::MalformedField)                              | RFC 9112, 5       | 400    | `fields_have_one_form`                                            |
+        /// | [`missing_host`](Self::MissingHost)                                    | RFC 9112, 3.2     | 400    | `hosts_are_checked`                                               |
+        /// | [`repeated_host`](Self::RepeatedHost)                                  | RFC 9112, 3.2     | 400    | `hosts_are_checked`                                               |
+        /// | [`bad_host`](Self::BadHost)                                            | RFC 9112, 3.2     | 400    | `hosts_are_checked`                                               |
+        /// | [`bad_content_length`](Self::BadContentLength)                         | RFC 9112, 6.3     | 400    | `lengths_are_decimal_numbers`                                     |
+        /// | [`ambiguous_length`](Self::AmbiguousLength)                            | RFC 9112, 6.3     | 400    | `lengths_are_decimal_numbers`                                     |
+        /// | [`unknown_transfer_coding`](Self::UnknownTransferCoding)               | RFC 9112, 6.1     | 501    | `transfer_codings_are_chunked_or_refused`                         |
+        /// | [`malformed_transfer_coding`](Self::MalformedTransferCoding)           | RFC 9112, 6.3     | 400    | `transfer_codings_are_chunked_or_refused`                         |
+        /// | [`old_transfer_coding`](Self::OldTransferCoding)                       | RFC 9112, 6.1     | 400    | `transfer_codings_are_chunked_or_refused`                         |
+        /// | [`unknown_expectation`](Self::UnknownExpectation)                      | RFC 9110, 10.1.1  | 417    | `expectations_are_met_or_refused`                                 |
+        /// | [`request_line_too_long`](Self::RequestLineTooLong)                    | RFC 9112, 3       | 414    | `a_head_has_limits`                                               |
+        /// | [`head_too_large`](Self::HeadTooLarge)                                 | RFC 6585, 5       | 431    | `a_head_has_limits`                                               |
+        /// | [`too_many_fields`](Self::TooManyFields)                               | RFC 6585, 5       | 431    | `a_head_has_limits`                                               |
+        /// | [`bad_chunk_size`](Self::BadChunkSize)                                 | RFC 9112, 7.1     | 400    | `chunks_have_one_form`                                            |
+        /// | [`bad_chunk_line`](Self::BadChunkLine)                                 | RFC 9112, 7.1.1   | 400    | `chunks_have_one_form`                                            |
+        /// | [`chunk_line_too_long`](Self::ChunkLineTooLong)                        | RFC 9112, 7.1.1   | 400    | `malformed_chunks_are_refused`                                    |
+        /// | [`bad_chunk_end`](Self::BadChunkEnd)                                   | RFC 9112, 7.1     | 400    | `chunks_have_one_form`                                            |
+        /// | [`chunk_overhead`](Self::ChunkOverhead)                                | RFC 9112, 7.1.1   | 400    | `chunk_framing_is_bounded_by_the_content`                         |
+        /// | [`bad_trailer`](Self::BadTrailer)                                      | RFC 9112, 7.1.2   | 400    | `chunks_have_one_form`                                            |
+        /// | [`trailers_too_large`](Self::TrailersTooLarge)                         | RFC 6585, 5       | 431    | `malformed_chunks_are_refused`                                    |
+        /// | [`too_many_trailers`](Self::TooManyTrailers)                           | RFC 6585, 5       | 431    | `malformed_chunks_are_refused`                                    |
+        /// | [`body_too_large`](Self::BodyTooLarge)                                 | RFC 9110, 15.5.14 | 413    | `a_body_that_is_too_large_is_answered_before_the_connection_ends` |
+        /// | [`header_timeout`](Self::HeaderTimeout)                                | RFC 9110, 15.5.9  | 408    |                                                                   |
+        /// | [`body_timeout`](Self::BodyTimeout)                                    | RFC 9110, 15.5.9  | 408    |                                                                   |
+        /// | [`body_too_slow`](Self::BodyTooSlow)                                   | RFC 9110, 15.5.9  | 408    |                                                                   |
+        /// | [`write_timeout`](Self::WriteTimeout)                                  | ours              | none   |                                                                   |
+        /// | [`write_too_slow`](Self::WriteTooSlow)                                 | ours              | none   |                                                                   |
+        /// | [`unread_output`](Self::UnreadOutput)                                  | ours              | none   |                                                                   |
+        /// | [`too_many_connections`](Self::TooManyConnections)                     | ours              | none   |                                                                   |
+        /// | [`too_many_connections_per_client`](Self::TooManyConnectionsPerClient) | ours              | none   |                                                                   |
+        /// | [`method_unknown`](Self::MethodUnknown)                                | RFC 9110, 9.1     | 501    |                                                                   |
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
         pub enum RefusalReason {
             $($(#[$doc])* $variant,)*

@@ -267,7 +267,7 @@ impl Request {
         exchange.next_segment.set(start + length + 1);
         exchange.walked.set(exchange.walked.get() + 1);
         let segment = &rest[..length];
-        Some(if exchange.head.has_escapes {
+        Some(if exchange.head.has_escapes() {
             decode(segment)
         } else {
             Cow::Borrowed(segment)

@@ -1,0 +1,165 @@
+//! Request targets in their four forms (RFC 9112, section 3.2).
+
+use std::ops::Range;
+
+use http::Method;
+use percent_encoding::percent_decode_str;
+
+use super::host::{are_escapes, is_host};
+use super::refusal::Refusal;
+
+/// What the parts of a target are, as ranges of it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Parts {
+    /// The path, or all of the target if it has none: `*` and the authority of CONNECT.
+    pub(super) path: Range<usize>,
+    /// Whether anything in the path is percent-encoded.
+    pub(super) has_escapes: bool,
+    /// Host and port of an absolute URI.
+    pub(super) authority: Option<Range<usize>>,
+}
+
+/// How many bytes at the start of `bytes` belong to a path without anything special in it: no
+/// escape, no query, and nothing that may not be there.
+#[inline]
+pub(super) fn plain_length(bytes: &[u8]) -> Option<usize> {
+    /// Visible ASCII without the percent sign and what ends a path.
+    const PLAIN: [bool; 256] = {
+        let mut table = [false; 256];
+        let mut byte = b'!';
+        while byte <= b'~' {
+            table[byte as usize] = !matches!(byte, b'#' | b'%' | b'?' | b'\\');
+            byte += 1;
+        }
+        table
+    };
+    bytes.iter().position(|byte| !PLAIN[usize::from(*byte)])
+}
+
+/// Finds the parts of a target, or refuses it.
+///
+/// In a path, a percent sign begins an escape, and a backslash may not be, as some readers take it
+/// for a slash. A query is left to its decoder, which takes a percent sign that begins no escape
+/// for itself.
+pub(super) fn parts(target: &str, method: &Method) -> Result<Parts, Refusal> {
+    let bad = || Refusal::Target {
+        target: target.into(),
+    };
+    // A fragment is never sent (RFC 9112, 3.2.1), and what is not ASCII is encoded.
+    let may_be = |byte: u8| byte.is_ascii_graphic() && byte != b'#';
+    if !target.bytes().all(may_be) {
+        return Err(bad());
+    }
+    let whole = Parts {
+        path: 0..target.len(),
+        ..Parts::default()
+    };
+    if *method == Method::CONNECT {
+        // The authority form, with a port (RFC 9110, 9.3.6).
+        let has_port = target
+            .bytes()
+            .last()
+            .is_some_and(|byte| byte.is_ascii_digit())
+            && target
+                .rsplit_once(':')
+                .is_some_and(|(_, port)| !port.contains(']'));
+        return match has_port && is_host(target.as_bytes()) {
+            true => Ok(whole),
+            false => Err(bad()),
+        };
+    }
+    if target == "*" {
+        return Ok(whole);
+    }
+    let end = target.find('?').unwrap_or(target.len());
+    let (path, authority) = if target.starts_with('/') {
+        (0..end, None)
+    } else {
+        let start = authority_start(target)
+            .filter(|start| *start <= end)
+            .ok_or_else(bad)?;
+        let slash = target[start..end].find('/').map_or(end, |at| start + at);
+        if !is_host(&target.as_bytes()[start..slash]) {
+            return Err(Refusal::Host {
+                value: target.into(),
+            });
+        }
+        // An absolute URI without a path means its root; the slash of the scheme will do.
+        let path = if slash < end {
+            slash..end
+        } else {
+            start - 1..start
+        };
+        (path, Some(start..slash))
+    };
+    let text = &target[path.clone()];
+    if !are_escapes(text.as_bytes()) || text.contains('\\') {
+        return Err(bad());
+    }
+    let has_escapes = text.contains('%');
+    if has_escapes && percent_decode_str(text).decode_utf8().is_err() {
+        return Err(Refusal::PathEncoding { path: text.into() });
+    }
+    Ok(Parts {
+        path,
+        has_escapes,
+        authority,
+    })
+}
+
+/// Where the authority begins, if the target is an absolute URI.
+fn authority_start(target: &str) -> Option<usize> {
+    let is_start = |scheme: &&str| {
+        let start = target.get(..scheme.len());
+        start.is_some_and(|start| start.eq_ignore_ascii_case(scheme))
+    };
+    ["http://", "https://"]
+        .iter()
+        .find(|scheme| is_start(scheme))
+        .map(|scheme| scheme.len())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn targets_have_parts() {
+        for (target, path, authority) in [
+            ("/", "/", None),
+            ("/a/b?c=d", "/a/b", None),
+            ("/a??", "/a", None),
+            ("//evil/x", "//evil/x", None),
+            ("http://h/a?b", "/a", Some("h")),
+            ("HTTP://h", "/", Some("h")),
+            ("https://h:1?b/c", "/", Some("h:1")),
+            ("*", "*", None),
+        ] {
+            let parts = parts(target, &Method::GET).unwrap();
+            assert_eq!(&target[parts.path], path, "{target:?}");
+            let found = parts.authority.map(|range| &target[range]);
+            assert_eq!(found, authority, "{target:?}");
+        }
+    }
+
+    /// RFC 9112, 3.2.3.
+    #[test]
+    fn connect_takes_an_authority() {
+        for (target, is_good) in [
+            ("h:443", true),
+            ("[::1]:443", true),
+            ("h", false),
+            ("h:", false),
+            ("[::1]", false),
+            ("/", false),
+            ("*", false),
+            ("u@h:1", false),
+        ] {
+            assert_eq!(
+                parts(target, &Method::CONNECT).is_ok(),
+                is_good,
+                "{target:?}"
+            );
+        }
+    }
+}
