@@ -49,6 +49,13 @@
 
 mod bridge;
 pub mod exposition;
+#[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
+pub mod fuzzing;
+#[allow(
+    dead_code,
+    reason = "a server uses one half, and the client that is to come the other"
+)]
 mod http1;
 pub mod instrument;
 pub mod web;

@@ -3,7 +3,11 @@
 use http::{Method, StatusCode};
 
 use super::fields::{is_token, is_value};
-use super::framing::{LengthField, ReplyFraming};
+use super::framing::Framing;
+use super::host::is_host;
+use super::refusal::Refusal;
+use super::reply::{LengthField, ReplyFraming};
+use super::target;
 
 /// What ends each line, each head, and the data of each chunk.
 pub(crate) const LINE_END: &[u8] = b"\r\n";
@@ -68,18 +72,6 @@ pub(crate) fn status_line(out: &mut Vec<u8>, status: StatusCode) {
     out.extend_from_slice(LINE_END);
 }
 
-/// Appends a request line. `target` was checked, or comes from a URI.
-pub(crate) fn request_line(out: &mut Vec<u8>, method: &Method, target: &str) {
-    debug_assert!(
-        target.bytes().all(|byte| byte.is_ascii_graphic()),
-        "{target:?}"
-    );
-    out.extend_from_slice(method.as_str().as_bytes());
-    out.push(b' ');
-    out.extend_from_slice(target.as_bytes());
-    out.extend_from_slice(b" HTTP/1.1\r\n");
-}
-
 /// Appends a field with its name in the usual capitals, which some clients still look for.
 ///
 /// `name` is a token in lower case, and `value` has no control bytes: both were checked when they
@@ -134,6 +126,99 @@ pub(crate) fn framing(out: &mut Vec<u8>, framing: &ReplyFraming) {
     } else if framing.says_keep_alive {
         out.extend_from_slice(b"Connection: keep-alive\r\n");
     }
+}
+
+/// What a request asks for, and of which host.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct RequestLine<'a> {
+    pub(crate) method: &'a Method,
+    /// In one of the four forms of RFC 9112, section 3.2.
+    pub(crate) target: &'a str,
+    /// For the `Host` field; empty only where the target has no host.
+    pub(crate) host: &'a str,
+}
+
+/// Appends a whole request head. Nothing that was not checked is written.
+///
+/// [Fields about the message](is_message_field) are left out of `fields`: these are decided by the
+/// other arguments. `Connection` names `Upgrade` where that is among the fields.
+///
+/// # Errors
+///
+/// A bad target, host, or field.
+pub(crate) fn request_head<'a>(
+    out: &mut Vec<u8>,
+    line: &RequestLine<'_>,
+    fields: impl IntoIterator<Item = (&'a str, &'a [u8])>,
+    body: Framing,
+    persists: bool,
+) -> Result<(), Refusal> {
+    let &RequestLine {
+        method,
+        target,
+        host,
+    } = line;
+    target::parts(target, method)?;
+    let may_lack_host = !target.starts_with('/');
+    if !(is_host(host.as_bytes()) || host.is_empty() && may_lack_host) {
+        return Err(Refusal::Host { value: host.into() });
+    }
+    let start = out.len();
+    out.extend_from_slice(method.as_str().as_bytes());
+    out.push(b' ');
+    out.extend_from_slice(target.as_bytes());
+    out.extend_from_slice(b" HTTP/1.1\r\n");
+    // First, as RFC 9110, 7.2 recommends.
+    plain_field(out, "Host", host.as_bytes());
+    let mut has_upgrade = false;
+    for (name, value) in fields {
+        if is_message_field(name) {
+            continue;
+        }
+        let is_name = !name.is_empty() && name.bytes().all(is_token);
+        if !is_name || !value.iter().copied().all(is_value) {
+            out.truncate(start);
+            return Err(Refusal::Field { line: name.into() });
+        }
+        has_upgrade |= name.eq_ignore_ascii_case("upgrade");
+        plain_field(out, name, value);
+    }
+    match body {
+        // A method that usually has a body says so if it has none (RFC 9110, 8.6).
+        Framing::None if matches!(*method, Method::POST | Method::PUT | Method::PATCH) => {
+            out.extend_from_slice(b"Content-Length: 0\r\n");
+        }
+        Framing::None => {}
+        Framing::Length(length) => {
+            let mut digits = itoa::Buffer::new();
+            plain_field(out, "Content-Length", digits.format(length).as_bytes());
+        }
+        Framing::Chunked => out.extend_from_slice(b"Transfer-Encoding: chunked\r\n"),
+    }
+    match (persists, has_upgrade) {
+        (true, false) => {}
+        (true, true) => out.extend_from_slice(b"Connection: upgrade\r\n"),
+        (false, false) => out.extend_from_slice(b"Connection: close\r\n"),
+        (false, true) => out.extend_from_slice(b"Connection: upgrade, close\r\n"),
+    }
+    out.extend_from_slice(LINE_END);
+    Ok(())
+}
+
+/// Whether a field is about the message and its connection, and so decided here and not by the
+/// program.
+pub(crate) fn is_message_field(name: &str) -> bool {
+    ["host", "content-length", "transfer-encoding", "connection"]
+        .iter()
+        .any(|known| known.eq_ignore_ascii_case(name))
+}
+
+/// Appends a field as it is.
+fn plain_field(out: &mut Vec<u8>, name: &str, value: &[u8]) {
+    out.extend_from_slice(name.as_bytes());
+    out.extend_from_slice(b": ");
+    out.extend_from_slice(value);
+    out.extend_from_slice(LINE_END);
 }
 
 /// Appends what stands before the data of a chunk. `length` is not 0, which would end the body.
@@ -192,4 +277,162 @@ pub(crate) fn is_forbidden_trailer(name: &str) -> bool {
     NOT_IN_TRAILERS
         .iter()
         .any(|known| known.eq_ignore_ascii_case(name))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn written(write: impl FnOnce(&mut Vec<u8>)) -> String {
+        let mut out = Vec::new();
+        write(&mut out);
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn status_lines_have_a_reason() {
+        for (status, want) in [
+            (200, "HTTP/1.1 200 OK\r\n"),
+            (404, "HTTP/1.1 404 Not Found\r\n"),
+            (299, "HTTP/1.1 299 Unknown Status\r\n"),
+        ] {
+            let status = StatusCode::from_u16(status).unwrap();
+            assert_eq!(written(|out| status_line(out, status)), want);
+        }
+    }
+
+    #[test]
+    fn names_have_their_usual_capitals() {
+        for (name, want) in [
+            ("location", "Location: x\r\n"),
+            ("set-cookie", "Set-Cookie: x\r\n"),
+            ("etag", "ETag: x\r\n"),
+            ("www-authenticate", "WWW-Authenticate: x\r\n"),
+            ("x-a--b1", "X-A--B1: x\r\n"),
+        ] {
+            assert_eq!(written(|out| field(out, name, b"x")), want);
+        }
+    }
+
+    #[test]
+    fn chunks_have_sizes_in_hexadecimal() {
+        let text = written(|out| {
+            chunk(out, b"abc");
+            chunk(out, b"");
+            chunk(out, &[b'x'; 26]);
+            last_chunk(
+                out,
+                [
+                    ("A", b"b\n".as_slice()),
+                    ("Content-Length", b"3"),
+                    ("b c", b""),
+                ],
+            );
+        });
+        let want = format!("3\r\nabc\r\n1a\r\n{}\r\n0\r\nA: b \r\n\r\n", "x".repeat(26));
+        assert_eq!(text, want);
+        assert_eq!(written(|out| last_chunk(out, [])).as_bytes(), LAST_CHUNK);
+    }
+
+    fn request(
+        line: (&Method, &str, &str),
+        fields: &[(&str, &[u8])],
+        body: Framing,
+        persists: bool,
+    ) -> Result<String, Refusal> {
+        let mut out = Vec::new();
+        let (method, target, host) = line;
+        let line = RequestLine {
+            method,
+            target,
+            host,
+        };
+        let fields = fields.iter().copied();
+        request_head(&mut out, &line, fields, body, persists)?;
+        Ok(String::from_utf8(out).unwrap())
+    }
+
+    #[test]
+    fn request_heads_say_what_is_asked() {
+        let get = (&Method::GET, "/a?b", "h:80");
+        let post = (&Method::POST, "/", "h");
+        for (line, fields, body, persists, want) in [
+            (
+                get,
+                &[][..],
+                Framing::None,
+                true,
+                "GET /a?b HTTP/1.1\r\nHost: h:80\r\n\r\n",
+            ),
+            (
+                get,
+                &[
+                    ("Accept", &b"*/*"[..]),
+                    ("host", b"evil"),
+                    ("CONNECTION", b"x"),
+                ],
+                Framing::None,
+                false,
+                "GET /a?b HTTP/1.1\r\nHost: h:80\r\nAccept: */*\r\nConnection: close\r\n\r\n",
+            ),
+            (
+                get,
+                &[("Upgrade", b"websocket")],
+                Framing::None,
+                true,
+                "GET /a?b HTTP/1.1\r\nHost: h:80\r\nUpgrade: websocket\r\nConnection: upgrade\r\n\r\n",
+            ),
+            (
+                post,
+                &[],
+                Framing::None,
+                true,
+                "POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 0\r\n\r\n",
+            ),
+            (
+                post,
+                &[("content-length", b"9"), ("transfer-encoding", b"gzip")],
+                Framing::Length(5),
+                true,
+                "POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 5\r\n\r\n",
+            ),
+            (
+                post,
+                &[],
+                Framing::Chunked,
+                true,
+                "POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n",
+            ),
+        ] {
+            assert_eq!(request(line, fields, body, persists).unwrap(), want);
+        }
+    }
+
+    /// Nothing gets out of its place: no line break, no second field.
+    #[test]
+    fn request_heads_are_checked() {
+        let get = Method::GET;
+        for line in [
+            (&get, "/a b", "h"),
+            (&get, "/\r\nX: y", "h"),
+            (&get, "", "h"),
+            (&get, "a", "h"),
+            (&get, "/", ""),
+            (&get, "/", "h\r\nX: y"),
+            (&get, "/", "h/a"),
+        ] {
+            assert!(request(line, &[], Framing::None, true).is_err(), "{line:?}");
+        }
+        for (name, value) in [
+            ("A:", "b"),
+            ("", "b"),
+            ("A B", "c"),
+            ("A", "b\r\nC: d"),
+            ("A", "\0"),
+        ] {
+            let fields = [(name, value.as_bytes())];
+            let outcome = request((&get, "/", "h"), &fields, Framing::None, true);
+            assert!(outcome.is_err(), "{name:?} {value:?}");
+        }
+    }
 }

@@ -2,6 +2,8 @@
 
 use std::ops::Range;
 
+use super::refusal::{Excerpt, Refusal};
+
 /// Fields in the order in which they came, and the bytes that they stand in.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Fields {
@@ -35,6 +37,52 @@ impl Fields {
         Some(&self.bytes[place.value.clone()])
     }
 
+    /// Finds the fields that begin at `start` of `data`; where they end, empty line included, if
+    /// all of them are there. The bytes are not copied yet.
+    #[inline]
+    pub(super) fn find<'a>(
+        &mut self,
+        data: &'a [u8],
+        start: usize,
+        most: usize,
+        mut each: impl FnMut(&'a [u8], &'a [u8]) -> Result<(), Refusal>,
+    ) -> Result<Option<usize>, Refusal> {
+        self.places.clear();
+        let mut at = start;
+        loop {
+            match look_at_line(&data[at..]) {
+                Line::Field { name, value_end } => {
+                    if self.places.len() >= most {
+                        return Err(Refusal::TooManyFields { limit: most });
+                    }
+                    let line = &data[at..at + value_end];
+                    let value = trim(&line[name + 1..]);
+                    let value_at = value.as_ptr() as usize - data.as_ptr() as usize;
+                    self.places.push(Place {
+                        name: at..at + name,
+                        value: value_at..value_at + value.len(),
+                    });
+                    each(&line[..name], value)?;
+                    at += value_end + 2;
+                }
+                Line::End => return Ok(Some(at + 2)),
+                Line::Partial => return Ok(None),
+                Line::Bad => {
+                    return Err(Refusal::Field {
+                        line: Excerpt::line(&data[at..]),
+                    });
+                }
+            }
+        }
+    }
+
+    /// Keeps the bytes in which the fields were found.
+    #[inline]
+    pub(super) fn keep(&mut self, bytes: &[u8]) {
+        self.bytes.clear();
+        self.bytes.extend_from_slice(bytes);
+    }
+
     /// Adds a copy of a field.
     pub(super) fn push(&mut self, name: &[u8], value: &[u8]) {
         let start = self.bytes.len();
@@ -50,8 +98,8 @@ impl Fields {
 
 /// What stands at the start of some bytes where a field or the end of all fields is expected.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Line {
-    /// A field, with lengths: of its name, of name and colon and value, of the line.
+enum Line {
+    /// A field, with the lengths of its name, and of everything before the CR LF.
     Field { name: usize, value_end: usize },
     /// The empty line.
     End,
@@ -63,7 +111,7 @@ pub(super) enum Line {
 
 /// Looks at the line that `bytes` begin with (RFC 9112, section 5).
 #[inline]
-pub(super) fn look_at_line(bytes: &[u8]) -> Line {
+fn look_at_line(bytes: &[u8]) -> Line {
     let Some(name) = bytes.iter().position(|byte| !TOKEN[usize::from(*byte)]) else {
         return Line::Partial;
     };

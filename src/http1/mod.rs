@@ -7,11 +7,13 @@
 //! |-----------|--------------------------------------------------------------------------------|
 //! | `scan`    | where a head ends                                                              |
 //! | `request` | request heads: the request line, and what the fields mean for the connection   |
+//! | `response` | response heads: the status line, and where the body ends                         |
 //! | `target`  | the four forms of request targets, and their paths                             |
 //! | `host`    | hosts with ports: the `Host` field and the authority of an absolute target     |
 //! | `fields`  | lists of header or trailer fields                                              |
 //! | `chunked` | the decoder of the chunked transfer coding                                     |
-//! | `framing` | how a message body ends, and whether the connection persists                   |
+//! | `framing` | what fields say about the body and the connection                              |
+//! | `reply`   | how a response is framed, and whether the connection goes on after it          |
 //! | `encode`  | everything that is written: lines, fields, chunks                              |
 //! | `refusal` | everything that is refused, in both directions                                 |
 
@@ -21,7 +23,9 @@ mod fields;
 mod framing;
 mod host;
 mod refusal;
+mod reply;
 mod request;
+mod response;
 mod scan;
 mod target;
 
@@ -29,13 +33,13 @@ mod target;
     unused_imports,
     reason = "callers name some of these types only by inference"
 )]
-pub(crate) use chunked::{ChunkLimits, Decoded, Decoder};
-#[allow(
-    unused_imports,
-    reason = "callers name some of these types only by inference"
-)]
-pub(crate) use framing::{
-    BodyFraming, Framing, LengthField, Reply, ReplyFraming, ReplyTo, Version,
-};
-pub(crate) use refusal::{Reason, Refusal};
-pub(crate) use request::{HeadLimits, Progress, RequestHead, RequestReader};
+mod names {
+    pub(crate) use super::chunked::{ChunkLimits, Decoded, Decoder};
+    pub(crate) use super::fields::Fields;
+    pub(crate) use super::framing::{Framing, Version};
+    pub(crate) use super::refusal::{Reason, Refusal};
+    pub(crate) use super::reply::{BodyFraming, LengthField, Reply, ReplyFraming, ReplyTo};
+    pub(crate) use super::request::{HeadLimits, Progress, RequestHead, RequestReader};
+    pub(crate) use super::response::{ResponseHead, ResponseReader};
+}
+pub(crate) use names::*;

@@ -23,16 +23,11 @@ impl Scan {
     ) -> Result<Option<usize>, Refusal> {
         while let Some(length) = memchr(b'\n', &data[self.line..]) {
             let end = self.line + length;
+            self.check(end, limits)?;
             if end == self.line || data[end - 1] != b'\r' {
                 return Err(Refusal::BareLineFeed {
                     line: Excerpt::from(&data[self.line..end]),
                 });
-            }
-            if self.line == 0 && end > limits.line_bytes {
-                return Err(too_long(limits));
-            }
-            if end >= limits.bytes {
-                return Err(too_large(limits));
             }
             let is_empty = end - self.line == 1;
             self.line = end + 1;
@@ -40,24 +35,25 @@ impl Scan {
                 return Ok(Some(end + 1));
             }
         }
-        if self.line == 0 && data.len() > limits.line_bytes {
-            return Err(too_long(limits));
-        }
-        if data.len() > limits.bytes {
-            return Err(too_large(limits));
-        }
+        // As if the line ended with the next byte.
+        self.check(data.len().saturating_sub(1), limits)?;
         Ok(None)
     }
-}
 
-fn too_long(limits: &HeadLimits) -> Refusal {
-    Refusal::RequestLineTooLong {
-        limit: limits.line_bytes,
-    }
-}
-
-fn too_large(limits: &HeadLimits) -> Refusal {
-    Refusal::HeadTooLarge {
-        limit: limits.bytes,
+    /// Refuses a line whose LF is `end` bytes behind the start of the head, or comes later. What
+    /// is refused must not depend on how much of it is there: the smaller limit counts.
+    fn check(&self, end: usize, limits: &HeadLimits) -> Result<(), Refusal> {
+        let is_first = self.line == 0;
+        if is_first && limits.line_bytes < limits.bytes && end > limits.line_bytes {
+            return Err(Refusal::RequestLineTooLong {
+                limit: limits.line_bytes,
+            });
+        }
+        if end >= limits.bytes {
+            return Err(Refusal::HeadTooLarge {
+                limit: limits.bytes,
+            });
+        }
+        Ok(())
     }
 }
