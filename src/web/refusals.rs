@@ -204,3 +204,81 @@ impl From<Reason> for RefusalReason {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+    use std::fs;
+    use std::path::Path;
+
+    use super::*;
+
+    /// The rows of the table in the documentation: label, status, test.
+    fn rows() -> Vec<(&'static str, &'static str, &'static str)> {
+        let lines = include_str!("refusals.rs").lines();
+        lines
+            .filter_map(|line| line.trim().strip_prefix("/// | [`"))
+            .map(|row| {
+                let cells: Vec<_> = row.split('|').map(str::trim).collect();
+                let label = cells[0].split('`').next().unwrap();
+                (label, cells[2], cells[3].trim_matches('`'))
+            })
+            .collect()
+    }
+
+    #[test]
+    fn the_table_has_each_reason_with_its_status() {
+        let status = |reason: &RefusalReason| {
+            let status = reason.status();
+            status.map_or("none".into(), |status| status.as_u16().to_string())
+        };
+        let want: Vec<_> = RefusalReason::ALL
+            .iter()
+            .map(|reason| (reason.to_string(), status(reason)))
+            .collect();
+        let rows: Vec<_> = rows()
+            .into_iter()
+            .map(|(label, status, _)| (label.to_owned(), status.to_owned()))
+            .collect();
+        assert_eq!(rows, want);
+    }
+
+    #[test]
+    fn labels_are_the_names_in_snake_case() {
+        let mut labels = HashSet::new();
+        for reason in RefusalReason::ALL {
+            let mut snake = String::new();
+            for letter in format!("{reason:?}").chars() {
+                if letter.is_ascii_uppercase() && !snake.is_empty() {
+                    snake.push('_');
+                }
+                snake.push(letter.to_ascii_lowercase());
+            }
+            assert_eq!(reason.as_str(), snake);
+            assert!(labels.insert(reason.as_str()), "{reason} twice");
+        }
+    }
+
+    #[test]
+    fn the_tests_in_the_table_exist() {
+        fn read(folder: &Path, text: &mut String) {
+            for entry in fs::read_dir(folder).unwrap() {
+                let path = entry.unwrap().path();
+                if path.is_dir() {
+                    read(&path, text);
+                } else if path.extension().is_some_and(|extension| extension == "rs") {
+                    text.push_str(&fs::read_to_string(path).unwrap());
+                }
+            }
+        }
+        let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let mut text = String::new();
+        for folder in ["src/http1", "src/web", "tests"] {
+            read(&root.join(folder), &mut text);
+        }
+        for (label, _, test) in rows() {
+            let is_there = test.is_empty() || text.contains(&format!("fn {test}()"));
+            assert!(is_there, "{label}: there is no test {test}");
+        }
+    }
+}

@@ -213,6 +213,47 @@ fn connection_options_are_understood() {
     }
 }
 
+/// W-46. A head just within the limits is read, and of two limits the smaller one counts, whether
+/// the head comes whole or byte by byte.
+#[test]
+fn what_a_limit_refuses_does_not_depend_on_pieces() {
+    let good = "GET /12345678 HTTP/1.1\r\nHost: h\r\n\r\n";
+    let (line, bytes) = (good.find('\n').unwrap(), good.len());
+    let endless = "GET /1234567890123456789012345678901234567890";
+    let bare = "GET /1234567890123456789012345678901234567890\n";
+    for (text, line_bytes, bytes, want) in [
+        (good, line, bytes, None),
+        (good, line - 1, bytes, Some(Reason::RequestLineTooLong)),
+        (good, line, bytes - 1, Some(Reason::HeadTooLarge)),
+        (good, 10, 20, Some(Reason::RequestLineTooLong)),
+        (good, 20, 10, Some(Reason::HeadTooLarge)),
+        (endless, 10, 20, Some(Reason::RequestLineTooLong)),
+        (endless, 20, 10, Some(Reason::HeadTooLarge)),
+        (bare, 10, 20, Some(Reason::RequestLineTooLong)),
+        (bare, 20, 10, Some(Reason::HeadTooLarge)),
+        (good, usize::MAX, usize::MAX, None),
+    ] {
+        let limits = HeadLimits {
+            bytes,
+            line_bytes,
+            fields: usize::MAX,
+        };
+        let found = |step: usize| {
+            let mut head = RequestHead::default();
+            let mut reader = RequestReader::default();
+            let mut ends = (1..=text.len()).filter(|end| end % step == 0 || *end == text.len());
+            let refusal = ends.find_map(|end| {
+                let outcome = reader.read(&mut head, &text.as_bytes()[..end], &limits);
+                outcome.err().map(|refusal| refusal.reason())
+            });
+            refusal
+        };
+        for step in [1, 7, text.len()] {
+            assert_eq!(found(step), want, "{text:?} {limits:?} by {step}");
+        }
+    }
+}
+
 /// W-46.
 #[test]
 fn heads_beyond_the_limits_are_refused_before_they_end() {
