@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 
+use super::class::Class;
 use super::refusal::{Excerpt, Refusal};
 
 /// Fields in the order in which they came, and the bytes that they stand in.
@@ -112,11 +113,11 @@ enum Line {
 /// Looks at the line that `bytes` begin with (RFC 9112, section 5).
 #[inline]
 fn look_at_line(bytes: &[u8]) -> Line {
-    let Some(name) = bytes.iter().position(|byte| !TOKEN[usize::from(*byte)]) else {
-        return Line::Partial;
-    };
-    if bytes[name] != b':' || name == 0 {
-        return match &bytes[name..] {
+    let name = TOKEN.count(bytes);
+    let rest = &bytes[name..];
+    if name == 0 || !rest.starts_with(b":") {
+        return match rest {
+            [] => Line::Partial,
             [b'\r', b'\n', ..] if name == 0 => Line::End,
             [b'\r'] if name == 0 => Line::Partial,
             _ => Line::Bad,
@@ -158,26 +159,12 @@ fn value_length(bytes: &[u8]) -> usize {
 }
 
 /// `tchar` (RFC 9110, section 5.6.2).
-const TOKEN: [bool; 256] = {
-    let mut table = [false; 256];
-    let mut byte = 0;
-    while byte < 128 {
-        table[byte] = (byte as u8).is_ascii_alphanumeric();
-        byte += 1;
-    }
-    let others = b"!#$%&'*+-.^_`|~";
-    let mut at = 0;
-    while at < others.len() {
-        table[others[at] as usize] = true;
-        at += 1;
-    }
-    table
-};
+static TOKEN: Class = Class::alphanumeric_and(b"!#$%&'*+-.^_`|~");
 
 /// Whether a byte may be in a token, such as a field name or a method.
 #[inline]
 pub(crate) const fn is_token(byte: u8) -> bool {
-    TOKEN[byte as usize]
+    TOKEN.has(byte)
 }
 
 /// Whether a byte may be in a field value: no control byte but the tab (RFC 9110, section 5.5).

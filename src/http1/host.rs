@@ -2,32 +2,21 @@
 
 use std::net::Ipv6Addr;
 
+use super::class::Class;
+
 /// `unreserved` and `sub-delims` (RFC 3986, section 2), without the comma: a list of two hosts is
 /// taken for the first by some readers and for the second by others.
-const NAME: [bool; 256] = {
-    let mut table = [false; 256];
-    let mut byte = 0;
-    while byte < 128 {
-        table[byte] = (byte as u8).is_ascii_alphanumeric();
-        byte += 1;
-    }
-    let others = b"-._~!$&'()*+;=";
-    let mut at = 0;
-    while at < others.len() {
-        table[others[at] as usize] = true;
-        at += 1;
-    }
-    table
-};
+static NAME: Class = Class::alphanumeric_and(b"-._~!$&'()*+;=");
 
 /// Whether `value` is `uri-host [ ":" port ]` with a host that is not empty (RFC 9110, 4.2.1 and
 /// 7.2). Ports are at most 65535; of the IP literals, only those of IPv6 exist.
 #[inline]
 pub(super) fn is_host(value: &[u8]) -> bool {
-    let Some(end) = value.iter().position(|byte| !NAME[usize::from(*byte)]) else {
+    let end = NAME.count(value);
+    let Some(byte) = value.get(end) else {
         return !value.is_empty();
     };
-    match value[end] {
+    match byte {
         b':' => end > 0 && is_port(&value[end + 1..]),
         b'[' => end == 0 && is_literal(value),
         b'%' => is_escaped_name(value),
@@ -67,9 +56,7 @@ fn is_escaped_name(value: &[u8]) -> bool {
     let length = value.iter().position(|byte| *byte == b':');
     let (name, port) = value.split_at(length.unwrap_or(value.len()));
     are_escapes(name)
-        && name
-            .iter()
-            .all(|byte| NAME[usize::from(*byte)] || *byte == b'%')
+        && name.iter().all(|byte| NAME.has(*byte) || *byte == b'%')
         && port.get(1..).is_none_or(is_port)
 }
 

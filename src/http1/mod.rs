@@ -3,21 +3,23 @@
 //! There are no sockets, clocks or resources here. A server reads requests and writes responses
 //! with this module; a client does the opposite.
 //!
-//! | file      | what it knows                                                                  |
-//! |-----------|--------------------------------------------------------------------------------|
-//! | `scan`    | where a head ends                                                              |
-//! | `request` | request heads: the request line, and what the fields mean for the connection   |
-//! | `response` | response heads: the status line, and where the body ends                         |
-//! | `target`  | the four forms of request targets, and their paths                             |
-//! | `host`    | hosts with ports: the `Host` field and the authority of an absolute target     |
-//! | `fields`  | lists of header or trailer fields                                              |
-//! | `chunked` | the decoder of the chunked transfer coding                                     |
-//! | `framing` | what fields say about the body and the connection                              |
-//! | `reply`   | how a response is framed, and whether the connection goes on after it          |
-//! | `encode`  | everything that is written: lines, fields, chunks                              |
-//! | `refusal` | everything that is refused, in both directions                                 |
+//! | file       | what it knows                                                                |
+//! |------------|------------------------------------------------------------------------------|
+//! | `request`  | request heads: the request line, and what the fields mean for the connection |
+//! | `response` | response heads: the status line, and where the body ends                     |
+//! | `scan`     | where a head ends                                                            |
+//! | `target`   | the four forms of request targets, and their paths                           |
+//! | `host`     | hosts with ports: the `Host` field and the authority of an absolute target   |
+//! | `fields`   | lists of header or trailer fields                                            |
+//! | `framing`  | what fields say about the body and the connection                            |
+//! | `reply`    | how a response is framed, and whether the connection goes on after it        |
+//! | `chunked`  | the decoder of the chunked transfer coding                                   |
+//! | `encode`   | everything that is written: lines, fields, chunks                            |
+//! | `refusal`  | everything that is refused, in both directions                               |
+//! | `class`    | sets of bytes                                                                |
 
 mod chunked;
+mod class;
 pub(crate) mod encode;
 mod fields;
 mod framing;

@@ -15,7 +15,7 @@ use super::framing::{Framing, Meaning, Version};
 use super::host::is_host;
 use super::refusal::{Excerpt, Refusal};
 use super::scan::Scan;
-use super::target::{self, Parts, plain_length};
+use super::target::{self, PLAIN_PATH, Parts};
 
 /// Empty lines tolerated before a request line (RFC 9112, 2.2).
 const EMPTY_LINES: u8 = 4;
@@ -188,8 +188,8 @@ impl RequestHead {
     fn parse_line(&mut self, data: &[u8]) -> Result<Option<usize>, Refusal> {
         // What nearly all requests are.
         if let Some(rest) = data.strip_prefix(b"GET ")
-            && let Some(length) = plain_length(rest)
-            && rest[0] == b'/'
+            && rest.starts_with(b"/")
+            && let length = PLAIN_PATH.count(rest)
             && rest[length..].starts_with(b" HTTP/1.1\r\n")
         {
             self.method = Method::GET;

@@ -5,6 +5,7 @@ use std::ops::Range;
 use http::Method;
 use percent_encoding::percent_decode_str;
 
+use super::class::Class;
 use super::host::{are_escapes, is_host};
 use super::refusal::Refusal;
 
@@ -19,22 +20,9 @@ pub(super) struct Parts {
     pub(super) authority: Option<Range<usize>>,
 }
 
-/// How many bytes at the start of `bytes` belong to a path without anything special in it: no
-/// escape, no query, and nothing that may not be there.
-#[inline]
-pub(super) fn plain_length(bytes: &[u8]) -> Option<usize> {
-    /// Visible ASCII without the percent sign and what ends a path.
-    const PLAIN: [bool; 256] = {
-        let mut table = [false; 256];
-        let mut byte = b'!';
-        while byte <= b'~' {
-            table[byte as usize] = !matches!(byte, b'#' | b'%' | b'?' | b'\\');
-            byte += 1;
-        }
-        table
-    };
-    bytes.iter().position(|byte| !PLAIN[usize::from(*byte)])
-}
+/// What a path is made of where nothing in it is special: visible ASCII without the percent sign,
+/// what ends a path, and what may not be in one.
+pub(super) static PLAIN_PATH: Class = Class::visible_without(b"#%?\\");
 
 /// Finds the parts of a target, or refuses it.
 ///

@@ -103,7 +103,8 @@ reasons! {
     MissingHost "missing_host" Some(StatusCode::BAD_REQUEST),
     /// A request had several `Host` fields.
     RepeatedHost "repeated_host" Some(StatusCode::BAD_REQUEST),
-    /// `Host`, or the authority of an absolute target, was not a host with an optional port.
+    /// `Host`, or the authority of an absolute target, was not a host with an optional port, or
+    /// was empty where nothing else names the host.
     BadHost "bad_host" Some(StatusCode::BAD_REQUEST),
     /// `Content-Length` was not a decimal number below 2^64.
     BadContentLength "bad_content_length" Some(StatusCode::BAD_REQUEST),

@@ -242,11 +242,10 @@ fn what_a_limit_refuses_does_not_depend_on_pieces() {
             let mut head = RequestHead::default();
             let mut reader = RequestReader::default();
             let mut ends = (1..=text.len()).filter(|end| end % step == 0 || *end == text.len());
-            let refusal = ends.find_map(|end| {
+            ends.find_map(|end| {
                 let outcome = reader.read(&mut head, &text.as_bytes()[..end], &limits);
                 outcome.err().map(|refusal| refusal.reason())
-            });
-            refusal
+            })
         };
         for step in [1, 7, text.len()] {
             assert_eq!(found(step), want, "{text:?} {limits:?} by {step}");
