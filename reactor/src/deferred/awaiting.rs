@@ -46,7 +46,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use super::chain;
-use super::{Deferred, Failure, State, block};
+use super::{Deferred, Failure, State, task};
 
 /// Runs a future, usually an `async` block, and fires with what it ends with (Twisted's
 /// `Deferred.fromCoroutine`).
@@ -80,7 +80,7 @@ use super::{Deferred, Failure, State, block};
 pub fn spawn<T: 'static>(
     future: impl Future<Output = Result<T, Failure>> + 'static,
 ) -> Deferred<T> {
-    block::start(Box::pin(future), None, Location::caller())
+    task::start(Box::pin(future), None, Location::caller())
 }
 
 /// Waits for the result.

@@ -21,7 +21,7 @@
 //! place, though, so that these go on to work.
 //!
 //! An async block that awaits a chain leaves `End::Wake` in its tail. The result then rests there,
-//! and [`run`] polls the block once the chain is done ([`block`](super::block)); what the block
+//! and [`run`] polls the block once the chain is done ([`task`](super::task)); what the block
 //! ends with goes on from the same loop, as it is the root of a chain itself.
 //!
 //! Ownership points forward only, from the resolver to the last link; a handle owns the last link
@@ -34,8 +34,8 @@ use std::panic::Location;
 use std::rc::{Rc, Weak};
 use std::task::Waker;
 
-use super::block;
 use super::failure::Failure;
+use super::task;
 use super::{AlreadyCalledError, CancelledError, Deferred, Resolver, Step};
 use super::{pending, unhandled};
 use crate::deferred::errors::History;
@@ -122,7 +122,7 @@ impl<T> Tail<T> {
             }
             End::Wake(waker) => {
                 lane.chain.awaited_by.set(AWAITED);
-                block::ring(waker);
+                task::call_waker(waker);
                 Moved::Woken
             }
             End::Dropped => {
@@ -204,7 +204,7 @@ pub(crate) fn continue_with(moved: Moved) {
 
 fn go_on(moved: Moved, root: Rc<dyn ChainRoot>) {
     if rest(moved, root) {
-        block::poll_all();
+        task::poll_all();
     }
 }
 
@@ -676,7 +676,7 @@ pub(crate) fn cancel(root: Rc<dyn ChainRoot>, at: Line) {
     let first = innermost(root, &mut others);
     // An async block waits for several at once. It goes on when all of them are cancelled: the
     // first CancelledError may make it drop the others.
-    let _held = (!others.is_empty()).then(block::hold);
+    let _held = (!others.is_empty()).then(task::hold);
     if let Some(first) = first {
         first.cancel_root(at);
     }
@@ -721,7 +721,7 @@ pub(crate) fn wake_later<T: 'static>(
         // It is held back by a pause, at the end of which it goes on from here.
         chain.stalled.set(Some(node.clone()));
     }
-    block::waits_for(root);
+    task::waits_for(root);
 }
 
 /// A future awaits the handle: only a pauser can end a pause now.

@@ -40,7 +40,6 @@
 //!   and none for a fired one. The stack does not grow with the length of a chain or its nesting.
 
 pub mod awaiting;
-pub(crate) mod block;
 mod canceller;
 mod chain;
 mod errors;
@@ -57,6 +56,7 @@ mod queue;
 mod race;
 mod resolver;
 mod semaphore;
+pub(crate) mod task;
 mod timeout;
 pub(crate) mod unhandled;
 mod waiting;

@@ -7,7 +7,7 @@ use std::pin::Pin;
 use std::rc::Rc;
 
 use super::chain::{ChainRoot, Source};
-use super::{Deferred, Failure, State, block};
+use super::{Deferred, Failure, State, task};
 use crate::guard::catch;
 
 /// What a callback returns: a `Result<U, Failure>`, or a `Deferred<U>` to wait for.
@@ -76,7 +76,7 @@ where
 
     #[track_caller]
     fn into_deferred(self) -> Deferred<U> {
-        block::start(self, None, Location::caller())
+        task::start(self, None, Location::caller())
     }
 }
 

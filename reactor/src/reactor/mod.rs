@@ -15,7 +15,7 @@ use std::time::Duration;
 use self::core::System;
 pub(crate) use self::core::{Core, Descriptor, Interest, Readiness, SlotId};
 use self::run_loop::LifeState;
-use crate::deferred::{Deferred, Failure, Outcome, block};
+use crate::deferred::{Deferred, Failure, Outcome, task};
 use crate::guard::guard;
 use crate::health::{
     Callback, CallbackKind, Monitor, ObserverId, ReactorObserver, Stats, UnknownObserverError,
@@ -398,7 +398,7 @@ impl Reactor {
         &self,
         future: impl Future<Output = Result<T, Failure>> + 'static,
     ) -> Deferred<T> {
-        block::start(Box::pin(future), Some(self.remote()), Location::caller())
+        task::start(Box::pin(future), Some(self.remote()), Location::caller())
     }
 
     /// Runs `function` in a thread of the pool, for its effect; a panic in it is logged. For its

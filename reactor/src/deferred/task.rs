@@ -1,25 +1,25 @@
 //! How an async block is polled, and by whom.
 //!
-//! A [`Block`] is the root of a chain, as a resolver's is: its result is what the block ends with.
-//! What wakes it decides how soon it is polled:
+//! A [`Task`] is an async block that was spawned. It is the root of a chain, as that of a resolver
+//! is: its result is what the block ends with. What wakes it decides how soon it is polled:
 //!
 //! ```text
-//! a Deferred fires ──▶ its chain runs ──▶ ring ──▶ WOKEN ──▶ poll_next   before the fire returns
-//! any other wake   ──▶ RemoteReactor ──▶ the next turn ──▶ poll_now      on the reactor's thread
+//! a Deferred fires ──▶ its chain runs ──▶ call_waker ──▶ WOKEN ──▶ poll_next   before the fire returns
+//! any other wake   ──▶ RemoteReactor ──▶ the next turn ──▶ poll_all            on the reactor's thread
 //! ```
 //!
-//! The first is what makes a block as prompt as a callback. It cannot be had for wakers that others
-//! call: some call them with a lock held that the block would take again (`futures::lock::Mutex`
-//! does), and two blocks that wake each other would keep the loop from its other work. So these go
-//! through the door, one call for any number of wakes. A block that was spawned without a reactor
-//! has no door, and is polled where it is woken.
+//! The first is what makes a task as prompt as a callback. It cannot be had for wakers that others
+//! call: some call them with a lock held that the task would take again (`futures::lock::Mutex`
+//! does), and two tasks that wake each other would keep the loop from its other work. So these go
+//! through the [`RemoteReactor`], one call for any number of wakes. A task that was spawned without a reactor
+//! has none, and is polled where it is woken.
 //!
 //! `poll_next` is called by one loop on the stack and never by another `poll`, except where a
-//! block itself fires a Deferred; so blocks that wait for blocks take no stack, however many.
+//! task itself fires a Deferred; so tasks that wait for tasks take no stack, however many.
 //!
-//! The blocks of a thread stand in a table, since a waker must be `Send` and can hold no more than
-//! the number of one. All wakers of a block share a [`Bell`]; when that is dropped, nobody can wake
-//! the block any more, so it is dropped too and its Deferred fails with
+//! The tasks of a thread stand in a table, since a waker must be `Send` and can hold no more than
+//! the number of one. All wakers of a task share a [`TaskWaker`]; when that is dropped, nobody can
+//! wake the task any more, so it is dropped too and its Deferred fails with
 //! [`AbandonedError`](crate::AbandonedError).
 
 use std::cell::{Cell, RefCell};
@@ -51,7 +51,7 @@ pub(crate) fn start<T: 'static>(
         drop(future);
         return Deferred::fired_at(Err(abandoned(made)), made);
     };
-    let block = Rc::new(Block {
+    let task = Rc::new(Task {
         root: Root::new(made, None),
         number,
         future: Cell::new(Some(future)),
@@ -59,16 +59,16 @@ pub(crate) fn start<T: 'static>(
         cancelled: Cell::new(None),
         also_awaited: RefCell::new(Vec::new()),
     });
-    pending::made(&block.root, made);
-    enter(number, block.clone());
-    let bell = Arc::new(Bell {
+    pending::made(&task.root, made);
+    enter(number, task.clone());
+    let task_waker = Arc::new(TaskWaker {
         number,
         home: here(),
         remote,
         is_called: AtomicBool::new(false),
     });
-    let deferred = Deferred::waiting(block.clone(), block.clone(), made);
-    chain::pass_along(block.poll(bell));
+    let deferred = Deferred::waiting(task.clone(), task.clone(), made);
+    chain::pass_along(task.poll(task_waker));
     poll_all();
     match deferred.try_result() {
         Ok(result) => Deferred::fired_at(result, made),
@@ -77,7 +77,7 @@ pub(crate) fn start<T: 'static>(
 }
 
 /// An async block, and the chain that begins with its output.
-struct Block<F, T: 'static> {
+struct Task<F, T: 'static> {
     root: Root<T>,
     /// Its place in the table, and what it signs the chains with that it awaits.
     number: u32,
@@ -98,9 +98,9 @@ enum Status {
     PolledAgain,
 }
 
-/// A block, whatever its type.
+/// A task, whatever its type.
 trait Polled {
-    fn poll(self: Rc<Self>, bell: Arc<Bell>) -> Moved;
+    fn poll(self: Rc<Self>, task_waker: Arc<TaskWaker>) -> Moved;
 
     /// Nobody can wake it any more.
     fn abandon(self: Rc<Self>) -> Moved;
@@ -114,20 +114,20 @@ trait Polled {
     fn has_ended(&self) -> bool;
 }
 
-impl<F, T> Polled for Block<F, T>
+impl<F, T> Polled for Task<F, T>
 where
     F: Future<Output = Result<T, Failure>> + Unpin + 'static,
     T: 'static,
 {
-    fn poll(self: Rc<Self>, bell: Arc<Bell>) -> Moved {
+    fn poll(self: Rc<Self>, task_waker: Arc<TaskWaker>) -> Moved {
         if self.status.get() != Status::Asleep {
             self.status.set(Status::PolledAgain);
             return Moved::Rested;
         }
-        // Counts also while the bell is let go, so that a block that nobody can wake is abandoned
+        // Counts also while the waker is let go, so that a task that nobody can wake is abandoned
         // by our caller and not in there.
         let _polling = Count::up(&POLLING);
-        let waker = Waker::from(bell);
+        let waker = Waker::from(task_waker);
         loop {
             let Some(mut future) = self.future.take() else {
                 return Moved::Rested; // it has ended
@@ -197,7 +197,7 @@ where
     }
 }
 
-impl<F: 'static, T: 'static> Block<F, T> {
+impl<F: 'static, T: 'static> Task<F, T> {
     fn made(&self) -> Line {
         self.chain().made()
     }
@@ -206,7 +206,7 @@ impl<F: 'static, T: 'static> Block<F, T> {
         self.root.chain()
     }
 
-    /// Whether a chain that was noted is one that the block still waits for.
+    /// Whether a chain that was noted is one that the task still waits for.
     fn awaits(&self, root: &Rc<dyn ChainRoot>) -> bool {
         root.chain().awaited_by.get() == self.number
     }
@@ -231,19 +231,19 @@ impl<F: 'static, T: 'static> Block<F, T> {
     }
 }
 
-impl<F: 'static, T: 'static> Flow for Block<F, T> {
+impl<F: 'static, T: 'static> Flow for Task<F, T> {
     fn pass_on(self: Rc<Self>, lane: Lane<'_>) -> Moved {
         self.root.tail().pass_on(lane)
     }
 }
 
-impl<F: 'static, T: 'static> Source<T> for Block<F, T> {
+impl<F: 'static, T: 'static> Source<T> for Task<F, T> {
     fn tail(&self) -> &Tail<T> {
         self.root.tail()
     }
 }
 
-impl<F: 'static, T: 'static> ChainRoot for Block<F, T> {
+impl<F: 'static, T: 'static> ChainRoot for Task<F, T> {
     fn chain(&self) -> &Chain {
         self.root.chain()
     }
@@ -281,9 +281,9 @@ fn abandoned(made: Line) -> Failure {
     Failure::at(Box::new(AbandonedError { made }), made)
 }
 
-/// What all wakers of one block share.
-struct Bell {
-    /// The number of the block, which no other has while the bell is there.
+/// What all wakers of one task share.
+struct TaskWaker {
+    /// The number of the task, which no other has while the waker is there.
     number: u32,
     home: ThreadId,
     remote: Option<RemoteReactor>,
@@ -291,20 +291,20 @@ struct Bell {
     is_called: AtomicBool,
 }
 
-impl Wake for Bell {
+impl Wake for TaskWaker {
     fn wake(self: Arc<Self>) {
         let is_home = self.home == here();
-        if is_home && RINGING.get() > 0 {
+        if is_home && CALLING_WAKERS.get() > 0 {
             put_off(Woken::Poll(self));
         } else if let Some(remote) = &self.remote {
             if self.is_called.swap(true, Ordering::AcqRel) {
                 return;
             }
-            let bell = self.clone();
+            let task_waker = self.clone();
             // A reactor that is gone polls nothing any more.
             let _ = remote.call_from_thread(move |_| {
-                bell.is_called.store(false, Ordering::Release);
-                put_off(Woken::Poll(bell));
+                task_waker.is_called.store(false, Ordering::Release);
+                put_off(Woken::Poll(task_waker));
                 poll_all();
             });
         } else if is_home {
@@ -320,8 +320,8 @@ impl Wake for Bell {
     }
 }
 
-impl Drop for Bell {
-    /// If the block has not ended, nobody can wake it any more.
+impl Drop for TaskWaker {
+    /// If the task has not ended, nobody can wake it any more.
     fn drop(&mut self) {
         let number = self.number;
         let is_home = self.home == here();
@@ -348,24 +348,24 @@ impl Drop for Bell {
     }
 }
 
-/// What is to be done with a block as soon as nothing else is being run.
+/// What is to be done with a task as soon as nothing else is being run.
 enum Woken {
-    Poll(Arc<Bell>),
+    Poll(Arc<TaskWaker>),
     Abandon(u32),
 }
 
-/// The blocks of a thread that have not ended, or whose bell is still there.
+/// The tasks of a thread that have not ended, or whose waker is still there.
 ///
-/// A number is the index of a slot, plus one; 0 stands for no block.
+/// A number is the index of a slot, plus one; 0 stands for no task.
 struct Table(Slab<Option<Rc<dyn Polled>>>);
 
 impl Drop for Table {
-    /// One after the other: a block owns the Deferreds of those it waits for, and a long row of
+    /// One after the other: a task owns the Deferreds of those it waits for, and a long row of
     /// them would be dropped from within one another.
     fn drop(&mut self) {
-        let blocks: Vec<_> = self.0.drain().flatten().collect();
-        for block in &blocks {
-            block.discard();
+        let tasks: Vec<_> = self.0.drain().flatten().collect();
+        for task in &tasks {
+            task.discard();
         }
     }
 }
@@ -374,21 +374,21 @@ impl Drop for Table {
 // `try_with`, where there is something to drop: a Deferred may fire while its thread is torn down.
 thread_local! {
     static HERE: ThreadId = thread::current().id();
-    static BLOCKS: RefCell<Table> = const { RefCell::new(Table(Slab::new())) };
+    static TASKS: RefCell<Table> = const { RefCell::new(Table(Slab::new())) };
     static WOKEN: RefCell<VecDeque<Woken>> = const { RefCell::new(VecDeque::new()) };
-    /// The block that is being polled.
+    /// The task that is being polled.
     static CURRENT: Cell<Option<Rc<dyn Polled>>> = const { Cell::new(None) };
     /// How many polls are on the stack. Whoever polls sees to those that were woken meanwhile.
     static POLLING: Cell<u32> = const { Cell::new(0) };
     /// How many wakers are being called by Deferreds that have fired.
-    static RINGING: Cell<u32> = const { Cell::new(0) };
+    static CALLING_WAKERS: Cell<u32> = const { Cell::new(0) };
     /// How many want that nothing is polled for the moment.
     static HELD: Cell<u32> = const { Cell::new(0) };
 }
 
 /// Calls the waker that a future has left in a chain.
-pub(crate) fn ring(waker: Waker) {
-    let _ringing = Count::up(&RINGING);
+pub(crate) fn call_waker(waker: Waker) {
+    let _calling = Count::up(&CALLING_WAKERS);
     if let Err(payload) = catch(|| waker.wake()) {
         log_panic(
             "deferred",
@@ -398,16 +398,16 @@ pub(crate) fn ring(waker: Waker) {
     }
 }
 
-/// The block that is being polled, if any, waits for this chain.
+/// The task that is being polled, if any, waits for this chain.
 pub(crate) fn waits_for(root: &Rc<dyn ChainRoot>) {
-    let block = swap_current(None);
-    if let Some(block) = &block {
-        block.waits_for(root);
+    let task = swap_current(None);
+    if let Some(task) = &task {
+        task.waits_for(root);
     }
-    swap_current(block);
+    swap_current(task);
 }
 
-/// Polls the next block that was woken: what came of it, or `None` if there is none.
+/// Polls the next task that was woken: what came of it, or `None` if there is none.
 fn poll_next() -> Option<Moved> {
     loop {
         if HELD.get() > 0 {
@@ -415,14 +415,14 @@ fn poll_next() -> Option<Moved> {
         }
         let woken = WOKEN.try_with(|woken| woken.borrow_mut().pop_front());
         match woken.ok().flatten()? {
-            Woken::Poll(bell) => {
-                if let Some(block) = find(bell.number) {
-                    return Some(block.poll(bell));
+            Woken::Poll(task_waker) => {
+                if let Some(task) = find(task_waker.number) {
+                    return Some(task.poll(task_waker));
                 }
             }
             Woken::Abandon(number) => {
-                if let Some(block) = leave(number) {
-                    return Some(block.abandon());
+                if let Some(task) = leave(number) {
+                    return Some(task.abandon());
                 }
             }
         }
@@ -461,14 +461,14 @@ fn poll_all_unless_polling() {
 
 /// Whether somebody further up on the stack polls what is put off now.
 fn is_busy() -> bool {
-    POLLING.get() > 0 || RINGING.get() > 0
+    POLLING.get() > 0 || CALLING_WAKERS.get() > 0
 }
 
 fn put_off(woken: Woken) {
     let _ = WOKEN.try_with(|queue| queue.borrow_mut().push_back(woken));
 }
 
-/// Lets no block be polled until the guard is dropped, which polls those that were woken.
+/// Lets no task be polled until the guard is dropped, which polls those that were woken.
 #[must_use]
 pub(crate) fn hold() -> impl Drop {
     struct Held(Option<Count>);
@@ -501,42 +501,42 @@ fn here() -> ThreadId {
     HERE.with(|id| *id)
 }
 
-fn swap_current(block: Option<Rc<dyn Polled>>) -> Option<Rc<dyn Polled>> {
+fn swap_current(task: Option<Rc<dyn Polled>>) -> Option<Rc<dyn Polled>> {
     CURRENT
-        .try_with(|current| current.replace(block))
+        .try_with(|current| current.replace(task))
         .ok()
         .flatten()
 }
 
-/// A number for a block; `None` if the thread is being torn down.
+/// A number for a task; `None` if the thread is being torn down.
 fn reserve() -> Option<u32> {
-    let index = BLOCKS.try_with(|blocks| blocks.borrow_mut().0.insert(None));
+    let index = TASKS.try_with(|tasks| tasks.borrow_mut().0.insert(None));
     u32::try_from(index.ok()? + 1).ok()
 }
 
 fn with_slot<R>(number: u32, with: impl FnOnce(&mut Table, usize) -> Option<R>) -> Option<R> {
     let index = (number as usize).checked_sub(1)?;
-    let found = BLOCKS.try_with(|blocks| with(&mut blocks.borrow_mut(), index));
+    let found = TASKS.try_with(|tasks| with(&mut tasks.borrow_mut(), index));
     found.ok().flatten()
 }
 
-fn enter(number: u32, block: Rc<dyn Polled>) {
-    with_slot(number, |blocks, index| {
-        blocks.0.get_mut(index).map(|slot| *slot = Some(block))
+fn enter(number: u32, task: Rc<dyn Polled>) {
+    with_slot(number, |tasks, index| {
+        tasks.0.get_mut(index).map(|slot| *slot = Some(task))
     });
 }
 
 fn find(number: u32) -> Option<Rc<dyn Polled>> {
-    with_slot(number, |blocks, index| blocks.0.get(index)?.clone())
+    with_slot(number, |tasks, index| tasks.0.get(index)?.clone())
 }
 
-/// Takes a block off the table. Nobody may use its number afterwards.
+/// Takes a task off the table. Nobody may use its number afterwards.
 fn leave(number: u32) -> Option<Rc<dyn Polled>> {
-    with_slot(number, |blocks, index| blocks.0.try_remove(index)?)
+    with_slot(number, |tasks, index| tasks.0.try_remove(index)?)
 }
 
 fn leave_if_ended(number: u32) -> bool {
-    let has_ended = find(number).is_none_or(|block| block.has_ended());
+    let has_ended = find(number).is_none_or(|task| task.has_ended());
     if has_ended {
         drop(leave(number)); // not under the borrow: its result may be dropped here
     }
