@@ -91,7 +91,7 @@ mod port;
 mod producer;
 mod protocol;
 mod reconnecting;
-mod shared;
+mod reuse_port;
 mod stream;
 mod transport;
 mod udp;
@@ -118,7 +118,7 @@ pub use port::Port;
 pub use producer::{ProducerRegisteredError, PullProducer, PushProducer};
 pub use protocol::{Factory, FactoryIdentity, Protocol, for_protocol};
 pub use reconnecting::{ReconnectingClientFactory, Reconnection};
-pub(crate) use shared::{listen_first, listen_too};
+pub(crate) use reuse_port::{listen_first, listen_too};
 pub(crate) use stream::Stream;
 pub use transport::Transport;
 pub use udp::{
