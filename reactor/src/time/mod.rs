@@ -5,7 +5,7 @@
 //! [`DelayedCall`]. [`defer_later`] and [`LoopingCall`] work on either.
 
 mod clock;
-mod later;
+mod defer_later;
 mod looping;
 mod present;
 mod source;
@@ -14,7 +14,7 @@ mod timers;
 use std::time::{Duration, Instant};
 
 pub use clock::Clock;
-pub use later::{defer_later, sleep};
+pub use defer_later::{defer_later, sleep};
 pub use looping::{LoopingCall, LoopingCallError};
 pub use present::{now, system_time};
 pub use source::{DelayedCall, DelayedCallError, TimeSource};
