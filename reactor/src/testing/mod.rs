@@ -161,7 +161,7 @@ impl MemoryReactor {
     fn with(seed: Option<u64>) -> Self {
         let clock = Clock::new();
         let network = Network::new(seed);
-        clock.time_source().set_present(true);
+        clock.time_source().set_ambient(true);
         Self(Rc::new(Driver {
             reactor: Reactor::in_memory(clock.time_source().clone(), network.clone()),
             clock,
@@ -361,7 +361,7 @@ impl Driver {
 
 impl Drop for Driver {
     fn drop(&mut self) {
-        self.clock.time_source().set_present(false);
+        self.clock.time_source().set_ambient(false);
     }
 }
 

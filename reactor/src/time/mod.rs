@@ -4,19 +4,19 @@
 //! [`Clock`] in a test. Both keep their delayed calls in [`Timers`], and both hand out the same
 //! [`DelayedCall`]. [`defer_later`] and [`LoopingCall`] work on either.
 
+mod ambient_clock;
 mod clock;
 mod defer_later;
 mod looping;
-mod present;
 mod source;
 mod timers;
 
 use std::time::{Duration, Instant};
 
+pub use ambient_clock::{now, system_time};
 pub use clock::Clock;
 pub use defer_later::{defer_later, sleep};
 pub use looping::{LoopingCall, LoopingCallError};
-pub use present::{now, system_time};
 pub use source::{DelayedCall, DelayedCallError, TimeSource};
 pub use timers::{TimerId, Timers};
 

@@ -8,7 +8,7 @@ use std::panic::Location;
 use std::rc::{Rc, Weak};
 use std::time::{Duration, Instant};
 
-use super::present;
+use super::ambient_clock;
 use super::timers::{TimerId, Timers};
 use crate::deferred::unhandled;
 use crate::guard::guard_each;
@@ -37,8 +37,8 @@ struct Virtual {
     /// How many calls had ever been added when the turn at hand began: the others wait for the
     /// next one, which is not any later.
     calls: Cell<u64>,
-    /// Whether it is the present of the whole thread.
-    is_present: Cell<bool>,
+    /// Whether it is the ambient clock of its thread.
+    is_ambient: Cell<bool>,
 }
 
 /// One delayed call, in a single allocation.
@@ -109,7 +109,7 @@ impl TimeSource {
             start,
             now: Cell::new(start),
             calls: Cell::new(0),
-            is_present: Cell::new(false),
+            is_ambient: Cell::new(false),
         }))
     }
 
@@ -154,20 +154,20 @@ impl TimeSource {
     pub(crate) fn set_now(&self, moment: Instant) {
         if let Now::Virtual(clock) = &self.0.now {
             clock.now.set(moment);
-            if clock.is_present.get() {
-                present::set(clock.start, moment);
+            if clock.is_ambient.get() {
+                ambient_clock::set(clock.start, moment);
             }
         }
     }
 
     /// Whether this is what everybody on the thread takes for the present.
-    pub(crate) fn set_present(&self, is_present: bool) {
+    pub(crate) fn set_ambient(&self, is_ambient: bool) {
         if let Now::Virtual(clock) = &self.0.now
-            && clock.is_present.replace(is_present) != is_present
+            && clock.is_ambient.replace(is_ambient) != is_ambient
         {
-            match is_present {
-                true => present::set(clock.start, clock.now.get()),
-                false => present::end(),
+            match is_ambient {
+                true => ambient_clock::set(clock.start, clock.now.get()),
+                false => ambient_clock::end(),
             }
         }
     }

@@ -1,4 +1,4 @@
-//! What everybody on a thread takes for the present, who is given no clock to ask.
+//! The time of a thread, for code that is given no clock to ask.
 //!
 //! That is the system's time, except in a test that stands on a
 //! [`MemoryReactor`](crate::testing::MemoryReactor). Code that is given a clock asks that.
@@ -8,11 +8,11 @@ use std::time::{Instant, SystemTime};
 
 thread_local! {
     // Without a destructor, so that looking at it costs a nanosecond.
-    static PRESENT: Cell<Option<Present>> = const { Cell::new(None) };
+    static AMBIENT: Cell<Option<Ambient>> = const { Cell::new(None) };
 }
 
 #[derive(Debug, Clone, Copy)]
-struct Present {
+struct Ambient {
     start: Instant,
     now: Instant,
 }
@@ -31,8 +31,8 @@ struct Present {
 /// ```
 #[inline]
 pub fn now() -> Instant {
-    match PRESENT.get() {
-        Some(present) => present.now,
+    match AMBIENT.get() {
+        Some(ambient) => ambient.now,
         None => Instant::now(),
     }
 }
@@ -50,17 +50,17 @@ pub fn now() -> Instant {
 /// assert_eq!(system_time(), SystemTime::UNIX_EPOCH + Duration::from_secs(60));
 /// ```
 pub fn system_time() -> SystemTime {
-    match PRESENT.get() {
-        Some(present) => SystemTime::UNIX_EPOCH + (present.now - present.start),
+    match AMBIENT.get() {
+        Some(ambient) => SystemTime::UNIX_EPOCH + (ambient.now - ambient.start),
         None => SystemTime::now(),
     }
 }
 
 /// Takes the place of the system's time, with a clock that began at `start`.
 pub(super) fn set(start: Instant, now: Instant) {
-    PRESENT.set(Some(Present { start, now }));
+    AMBIENT.set(Some(Ambient { start, now }));
 }
 
 pub(super) fn end() {
-    PRESENT.set(None);
+    AMBIENT.set(None);
 }
