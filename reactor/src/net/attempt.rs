@@ -77,7 +77,7 @@ impl Attempt {
 }
 
 impl Descriptor for Attempt {
-    fn ready(self: Rc<Self>, core: &Rc<Core>, readiness: Readiness) {
+    fn on_ready(self: Rc<Self>, core: &Rc<Core>, readiness: Readiness) {
         let Some(link) = self.link.upgrade() else {
             return;
         };
@@ -88,7 +88,7 @@ impl Descriptor for Attempt {
         }
     }
 
-    fn attend(self: Rc<Self>, _: &Rc<Core>) {}
+    fn service(self: Rc<Self>, _: &Rc<Core>) {}
 
     /// Its connector has been told before.
     fn shut_down(self: Rc<Self>, _: &Rc<Core>) {}

@@ -1,8 +1,8 @@
 //! One connection: the reactor's side of it.
 //!
 //! Nothing that a protocol calls on its [`Transport`] touches the socket. Writing queues, closing and
-//! resuming set a flag, and each of them puts the connection on the reactor's list of those that want
-//! [attention](Descriptor::attend), which comes before the reactor sleeps. So a protocol is never
+//! resuming set a flag, and each of them puts the connection on the reactor's list of those that have requested
+//! [service](Descriptor::service), which comes before the reactor sleeps. So a protocol is never
 //! called from inside itself, all that was written while handling one event leaves at once, and
 //! every call is allowed at any time.
 
@@ -64,7 +64,7 @@ pub(crate) struct Connection {
 /// What is known, and what was asked for. All start out false.
 #[derive(Default)]
 pub(super) struct Flags {
-    /// On the reactor's list of those that want attention.
+    /// On the reactor's list of those that have requested service.
     pub(super) is_queued: Cell<bool>,
     /// The system may have something to read.
     may_read: Cell<bool>,
@@ -346,7 +346,7 @@ impl Connection {
     /// Has the protocol told once everything that is queued has been handed to the system.
     pub(super) fn notify_drained(self: &Rc<Self>, core: &Core) {
         self.flags.has_backlog.set(true);
-        self.want_attention(core);
+        self.request_service(core);
     }
 
     /// Ends the sending of what was taken out for that.
@@ -462,7 +462,7 @@ impl Connection {
     pub(super) fn call_producer(self: &Rc<Self>, core: &Core, call: impl FnOnce()) {
         if guard("the producer of a connection", call).is_none() && !self.is_lost() {
             self.flags.is_aborting.set(true);
-            self.want_attention(core);
+            self.request_service(core);
         }
     }
 
@@ -508,9 +508,9 @@ impl Connection {
         self.with_queue(|output| !output.is_kept() || !output.is_empty()) == Some(true)
     }
 
-    pub(super) fn want_attention(self: &Rc<Self>, core: &Core) {
+    pub(super) fn request_service(self: &Rc<Self>, core: &Core) {
         if !self.flags.is_queued.replace(true) {
-            core.want_attention(self.clone());
+            core.request_service(self.clone());
         }
     }
 
@@ -520,7 +520,7 @@ impl Connection {
 }
 
 impl Descriptor for Connection {
-    fn ready(self: Rc<Self>, core: &Rc<Core>, readiness: Readiness) {
+    fn on_ready(self: Rc<Self>, core: &Rc<Core>, readiness: Readiness) {
         if readiness.is_readable {
             self.flags.may_read.set(true);
         }
@@ -535,10 +535,10 @@ impl Descriptor for Connection {
         if readiness.has_failed || readiness.cannot_send && !self.flags.write_is_closed.get() {
             self.flags.is_broken.set(true);
         }
-        self.attend(core);
+        self.service(core);
     }
 
-    fn attend(self: Rc<Self>, core: &Rc<Core>) {
+    fn service(self: Rc<Self>, core: &Rc<Core>) {
         // What the protocol asks for meanwhile is seen to here, or found by `has_work`.
         self.flags.is_queued.set(true);
         if self.flags.is_aborting.get() {
@@ -556,7 +556,7 @@ impl Descriptor for Connection {
         self.flush(core);
         self.flags.is_queued.set(false);
         if self.has_work() {
-            self.want_attention(core);
+            self.request_service(core);
         }
     }
 

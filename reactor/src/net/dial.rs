@@ -235,7 +235,7 @@ impl Link {
                     .started_connecting(&Connector::of(self.clone()));
             },
         );
-        core.want_attention(self.clone());
+        core.request_service(self.clone());
         Ok(())
     }
 
@@ -424,7 +424,7 @@ impl Link {
                 core.release(slot);
                 drop(stream);
                 self.state.replace(State::Failed(failure));
-                return core.want_attention(self);
+                return core.request_service(self);
             }
         };
         core.clients().leave(&self);
@@ -445,7 +445,7 @@ impl Link {
             let _ = waiter.callback(transport);
         }
         // What the event said beside that is for the connection.
-        connection.ready(core, readiness);
+        connection.on_ready(core, readiness);
     }
 
     /// Ends this try; the factory is told by the loop. `false` if it is not connecting.
@@ -461,7 +461,7 @@ impl Link {
         let reason = reason(mem::take(&mut race.failed));
         self.state.replace(State::Failed(reason));
         race.end(core);
-        core.want_attention(self.clone());
+        core.request_service(self.clone());
         true
     }
 
@@ -518,9 +518,9 @@ impl Link {
 }
 
 impl Descriptor for Link {
-    fn ready(self: Rc<Self>, _: &Rc<Core>, _: Readiness) {}
+    fn on_ready(self: Rc<Self>, _: &Rc<Core>, _: Readiness) {}
 
-    fn attend(self: Rc<Self>, core: &Rc<Core>) {
+    fn service(self: Rc<Self>, core: &Rc<Core>) {
         let begins = match &mut *self.state.borrow_mut() {
             State::Connecting(race) => !mem::replace(&mut race.has_begun, true),
             _ => false,

@@ -102,7 +102,7 @@ impl Listener {
             .call_later_for(self.factory.line, REST, move || {
                 if let (Some(core), Some(listener)) = (core_again.upgrade(), listener.upgrade()) {
                     listener.intake.end_rest();
-                    listener.attend(&core);
+                    listener.service(&core);
                 }
             });
     }
@@ -117,18 +117,18 @@ impl Listener {
 }
 
 impl Descriptor for Listener {
-    fn ready(self: Rc<Self>, core: &Rc<Core>, _: Readiness) {
-        self.attend(core);
+    fn on_ready(self: Rc<Self>, core: &Rc<Core>, _: Readiness) {
+        self.service(core);
     }
 
-    fn attend(self: Rc<Self>, core: &Rc<Core>) {
+    fn service(self: Rc<Self>, core: &Rc<Core>) {
         // Those who come meanwhile are waiting with the others.
         if self.intake.is_resting() {
             return;
         }
         match self.accept(core) {
             Ok(false) => self.intake.is_done(),
-            Ok(true) => core.want_attention(self),
+            Ok(true) => core.request_service(self),
             Err(error) => {
                 let accept = || match &*self.socket.borrow() {
                     Some(socket) => Ok(socket.accept()?.0),

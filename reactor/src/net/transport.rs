@@ -181,7 +181,7 @@ impl Transport {
         if let Some((connection, core)) = self.connected()
             && connection.flags.is_paused.replace(false)
         {
-            connection.want_attention(&core);
+            connection.request_service(&core);
         }
     }
 
@@ -222,7 +222,7 @@ impl Transport {
     pub fn unregister_producer(&self) {
         if let Some((connection, core)) = self.connected() {
             let producer = connection.with_queue(Output::unregister).flatten();
-            connection.want_attention(&core);
+            connection.request_service(&core);
             drop(producer); // whatever it holds goes with nothing borrowed
         }
     }
@@ -305,7 +305,7 @@ impl Transport {
         let has_backlog = queue.has_backlog();
         connection.output.set(Some(queue));
         if !flags.is_queued.get() {
-            connection.want_attention(&*connection.core.upgrade()?);
+            connection.request_service(&*connection.core.upgrade()?);
         }
         if has_backlog {
             connection.backlog_grows();
@@ -334,7 +334,7 @@ impl Transport {
     fn set(&self, flag: impl FnOnce(&Flags) -> &Cell<bool>) {
         if let Some((connection, core)) = self.connected() {
             flag(&connection.flags).set(true);
-            connection.want_attention(&core);
+            connection.request_service(&core);
         }
     }
 }

@@ -241,7 +241,7 @@ impl Datagrams {
                         if !self.was_refused.replace(true)
                             && let Some(core) = self.core.upgrade()
                         {
-                            core.want_attention(self.clone());
+                            core.request_service(self.clone());
                         }
                     }
                     io::ErrorKind::WouldBlock => break,
@@ -261,11 +261,11 @@ impl Datagrams {
 }
 
 impl Descriptor for Datagrams {
-    fn ready(self: Rc<Self>, core: &Rc<Core>, _: Readiness) {
-        self.attend(core);
+    fn on_ready(self: Rc<Self>, core: &Rc<Core>, _: Readiness) {
+        self.service(core);
     }
 
-    fn attend(self: Rc<Self>, core: &Rc<Core>) {
+    fn service(self: Rc<Self>, core: &Rc<Core>) {
         if self.was_refused.replace(false) {
             self.refused(&UdpTransport(Rc::downgrade(&self)));
         }
@@ -273,7 +273,7 @@ impl Descriptor for Datagrams {
         let has_more = self.receive(&mut buffer);
         core.put_read_buffer(buffer);
         if has_more {
-            core.want_attention(self);
+            core.request_service(self);
         }
     }
 

@@ -37,7 +37,7 @@ pub(crate) struct Core {
     pub(super) slots: RefCell<Slab<Slot>>,
     pub(super) next_generation: Cell<u32>,
     /// Those who want to be seen to before the next sleep.
-    pub(super) attention: RefCell<Vec<Rc<dyn Descriptor>>>,
+    pub(super) service_requests: RefCell<Vec<Rc<dyn Descriptor>>>,
     /// One for all connections; taken out while it is in use.
     pub(super) read_buffer: Cell<Vec<u8>>,
     pub(super) spares: RefCell<Spares>,
@@ -107,10 +107,10 @@ pub(crate) struct Readiness {
 /// Something that the reactor drives (Twisted's `FileDescriptor`).
 pub(crate) trait Descriptor {
     /// An event has come.
-    fn ready(self: Rc<Self>, core: &Rc<Core>, readiness: Readiness);
+    fn on_ready(self: Rc<Self>, core: &Rc<Core>, readiness: Readiness);
 
-    /// It had asked for attention.
-    fn attend(self: Rc<Self>, core: &Rc<Core>);
+    /// It has requested service.
+    fn service(self: Rc<Self>, core: &Rc<Core>);
 
     /// The reactor stops.
     fn shut_down(self: Rc<Self>, core: &Rc<Core>);
@@ -184,7 +184,7 @@ impl Core {
             events: Cell::new(events),
             slots: RefCell::new(Slab::new()),
             next_generation: Cell::new(0),
-            attention: RefCell::new(Vec::new()),
+            service_requests: RefCell::new(Vec::new()),
             read_buffer: Cell::new(Vec::new()),
             spares: RefCell::new(Spares::default()),
             door: Door::new(waker),
@@ -237,8 +237,8 @@ impl Core {
     }
 
     /// Puts a descriptor on the list of those that are seen to before the next sleep.
-    pub(crate) fn want_attention(&self, descriptor: Rc<dyn Descriptor>) {
-        self.attention.borrow_mut().push(descriptor);
+    pub(crate) fn request_service(&self, descriptor: Rc<dyn Descriptor>) {
+        self.service_requests.borrow_mut().push(descriptor);
     }
 
     /// The network of a reactor in memory.
@@ -363,7 +363,9 @@ impl Core {
     /// Tells a descriptor what happened to it.
     pub(crate) fn hand_on(self: &Rc<Self>, descriptor: Rc<dyn Descriptor>, readiness: Readiness) {
         self.meter.count_event();
-        self.watched(descriptor, |descriptor| descriptor.ready(self, readiness));
+        self.watched(descriptor, |descriptor| {
+            descriptor.on_ready(self, readiness)
+        });
     }
 
     /// Calls a descriptor, timed if the turn is watched.

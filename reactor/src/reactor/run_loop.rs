@@ -245,8 +245,8 @@ impl Reactor {
         }
         let looked = self.make_delayed_calls();
         let has_called = self.make_thread_calls();
-        let has_attended = core.attend();
-        looked.filter(|_| !has_called && !has_attended)
+        let has_serviced = core.service_all();
+        looked.filter(|_| !has_called && !has_serviced)
     }
 
     /// Sleeps until something happens, for `limit` at most, and handles the events. In memory it
@@ -366,7 +366,7 @@ impl Core {
     /// Whether there is something to do that nothing needs to happen for. Of a reactor in memory.
     fn has_work(&self) -> bool {
         matches!(self.state.get(), LifeState::Stopping | LifeState::Closing)
-            || !self.attention.borrow().is_empty()
+            || !self.service_requests.borrow().is_empty()
             || self.door.has_calls()
             || self.pool.has_queued()
             || self
@@ -391,25 +391,25 @@ impl Core {
     }
 
     /// Sees to those who have asked for it up to now. Whether there were any.
-    fn attend(self: &Rc<Self>) -> bool {
-        if self.attention.borrow().is_empty() {
+    fn service_all(self: &Rc<Self>) -> bool {
+        if self.service_requests.borrow().is_empty() {
             return false;
         }
-        let mut asking = self.attention.take();
+        let mut asking = self.service_requests.take();
         guard_each("what a socket wanted", asking.drain(..), |descriptor| {
-            self.watched(descriptor, |descriptor| descriptor.attend(self));
+            self.watched(descriptor, |descriptor| descriptor.service(self));
         });
         // Keeps the capacity, unless somebody has asked meanwhile.
-        let mut attention = self.attention.borrow_mut();
-        if attention.is_empty() {
-            *attention = asking;
+        let mut requests = self.service_requests.borrow_mut();
+        if requests.is_empty() {
+            *requests = asking;
         }
         true
     }
 
     /// How long the selector may wait. `now` is the time where that is known.
     fn time_to_sleep(&self, now: Option<Instant>) -> Option<Duration> {
-        if !self.attention.borrow().is_empty() {
+        if !self.service_requests.borrow().is_empty() {
             return Some(Duration::ZERO); // the turn ends with the next look at the clock
         }
         let mut now = now.unwrap_or_else(|| self.time.now());
@@ -417,7 +417,7 @@ impl Core {
             // Those who were told may have done anything.
             now = self.time.now();
             let has_ended = matches!(self.state.get(), LifeState::Stopping | LifeState::Closing);
-            if has_ended || !self.attention.borrow().is_empty() {
+            if has_ended || !self.service_requests.borrow().is_empty() {
                 return Some(Duration::ZERO);
             }
         }
@@ -441,7 +441,7 @@ impl Core {
             });
             guard_each(
                 "the end of a socket",
-                self.attention.take().into_iter(),
+                self.service_requests.take().into_iter(),
                 drop,
             );
             self.time.clear();
