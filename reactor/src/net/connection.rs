@@ -1,9 +1,9 @@
 //! One connection: the reactor's side of it.
 //!
 //! Nothing that a protocol calls on its [`Transport`] touches the socket. Writing queues, closing and
-//! resuming set a flag, and each of them puts the connection on the reactor's list of those that have requested
-//! [service](Descriptor::service), which comes before the reactor sleeps. So a protocol is never
-//! called from inside itself, all that was written while handling one event leaves at once, and
+//! resuming set a flag, and each of them puts the connection on the reactor's list of those that have
+//! requested [service](Descriptor::service), which comes before the reactor sleeps. So a protocol is
+//! never called from inside itself, all that was written while handling one event leaves at once, and
 //! every call is allowed at any time.
 
 use std::cell::{Cell, RefCell};

@@ -20,7 +20,7 @@ use crate::net::memory::Network;
 use crate::net::{Address, Clients, Factory, FactoryIdentity, Spares, Transport};
 #[cfg(unix)]
 use crate::signals::Signals;
-use crate::threads::{Door, Pool, Waiting};
+use crate::threads::{Inbox, Pool, Waiting};
 use crate::time::TimeSource;
 use crate::triggers::Triggers;
 
@@ -36,13 +36,13 @@ pub(crate) struct Core {
     pub(super) events: Cell<Option<Events>>,
     pub(super) slots: RefCell<Slab<Slot>>,
     pub(super) next_generation: Cell<u32>,
-    /// Those who want to be seen to before the next sleep.
+    /// Descriptors that have requested service, which comes before the next sleep.
     pub(super) service_requests: RefCell<Vec<Rc<dyn Descriptor>>>,
     /// One for all connections; taken out while it is in use.
     pub(super) read_buffer: Cell<Vec<u8>>,
     pub(super) spares: RefCell<Spares>,
     /// Before the pool: its threads are joined when it is dropped, and none may wait here then.
-    pub(super) door: Door,
+    pub(super) inbox: Inbox,
     pub(super) pool: Pool,
     pub(super) waiting: Waiting,
     pub(super) clients: Clients,
@@ -187,7 +187,7 @@ impl Core {
             service_requests: RefCell::new(Vec::new()),
             read_buffer: Cell::new(Vec::new()),
             spares: RefCell::new(Spares::default()),
-            door: Door::new(waker),
+            inbox: Inbox::new(waker),
             pool,
             waiting: RefCell::new(Slab::new()),
             clients: Clients::default(),
@@ -236,7 +236,7 @@ impl Core {
         self.read_buffer.set(buffer);
     }
 
-    /// Puts a descriptor on the list of those that are seen to before the next sleep.
+    /// Has a descriptor serviced before the next sleep.
     pub(crate) fn request_service(&self, descriptor: Rc<dyn Descriptor>) {
         self.service_requests.borrow_mut().push(descriptor);
     }

@@ -294,7 +294,7 @@ impl Reactor {
 
     /// What tells other threads how the loop is doing, also while it is stuck.
     pub fn monitor(&self) -> Monitor {
-        self.0.meter.monitor(self.0.door.queue())
+        self.0.meter.monitor(self.0.inbox.queue())
     }
 
     /// Tells `observer` of every turn from now on, and of slow callbacks.
@@ -367,7 +367,7 @@ impl Reactor {
 
     /// What other threads reach this reactor through.
     pub fn remote(&self) -> RemoteReactor {
-        self.0.door.remote()
+        self.0.inbox.remote()
     }
 
     /// Runs a future, usually an `async` block, and fires with what it ends with.

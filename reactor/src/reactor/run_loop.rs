@@ -106,7 +106,7 @@ impl Reactor {
 
     fn start_up(&self) {
         let core = &self.0;
-        core.door.let_wait();
+        core.inbox.allow_waiting();
         let run = core.runs.get() + 1;
         core.runs.set(run);
         let starting = Rc::downgrade(core);
@@ -307,10 +307,10 @@ impl Reactor {
 
     /// Whether there were any.
     fn make_thread_calls(&self) -> bool {
-        let (door, meter) = (&self.0.door, &self.0.meter);
-        door.open();
+        let (inbox, meter) = (&self.0.inbox, &self.0.meter);
+        inbox.begin_turn();
         let mut count = 0;
-        while let Some((line, call)) = door.next() {
+        while let Some((line, call)) = inbox.next() {
             count += 1;
             let frame = meter.begin();
             let callback = Callback::at(CallbackKind::ThreadCall, line);
@@ -367,7 +367,7 @@ impl Core {
     fn has_work(&self) -> bool {
         matches!(self.state.get(), LifeState::Stopping | LifeState::Closing)
             || !self.service_requests.borrow().is_empty()
-            || self.door.has_calls()
+            || self.inbox.has_calls()
             || self.pool.has_queued()
             || self
                 .network
@@ -390,7 +390,7 @@ impl Core {
         Ok(())
     }
 
-    /// Sees to those who have asked for it up to now. Whether there were any.
+    /// Services the descriptors that have requested it up to now. Whether there were any.
     fn service_all(self: &Rc<Self>) -> bool {
         if self.service_requests.borrow().is_empty() {
             return false;
@@ -451,7 +451,7 @@ impl Core {
 
     /// Waits until the threads of the pool have ended, none of which may then wait for the loop.
     fn stop_threads(&self) {
-        self.door.send_home();
+        self.inbox.end_waiting();
         self.pool.stop();
     }
 
@@ -478,7 +478,7 @@ impl Core {
         self.signals.borrow().as_ref()?.take()
     }
 
-    // Later: SetConsoleCtrlHandler through the same door, once somebody runs this on Windows.
+    // Later: SetConsoleCtrlHandler through the same path, once somebody runs this on Windows.
     #[cfg(not(unix))]
     fn install_signals(&self) -> io::Result<()> {
         Ok(())

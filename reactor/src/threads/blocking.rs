@@ -1,8 +1,8 @@
 //! Asking the reactor from another thread, and waiting for the answer.
 //!
-//! Whoever waits sits in the [`Lobby`]. It is open from the beginning until the reactor, having
-//! stopped, makes no more calls, and again whenever it runs again. When it closes, all who wait
-//! get an error, and those who come later do at once: the reactor is about to join its worker
+//! A waiting thread has passed the [`Gate`]. It is open from the beginning until the reactor, having
+//! stopped, makes no more calls, and again whenever it runs again. When it closes, all waiting
+//! threads get an error, and those who come later do at once: the reactor is about to join its worker
 //! threads, and would otherwise wait for a thread that waits for the reactor.
 
 use std::cell::Cell;
@@ -61,12 +61,12 @@ where
     R: Outcome,
     R::Value: Send,
 {
-    let (lobby, line) = (remote.lobby(), Location::caller());
-    let open = lobby.enter()?;
+    let (gate, line) = (remote.gate(), Location::caller());
+    let open = gate.pass()?;
     let (answer, answered) = crossbeam_channel::bounded(1);
     let waits = open.clone();
     let sent = remote.call_from_thread_for(line, move |reactor| {
-        // Once the lobby has closed, the caller is told that this was not done.
+        // Once the gate has closed, the caller is told that this was not done.
         if waits.try_recv() == Err(TryRecvError::Disconnected) {
             return;
         }
@@ -86,7 +86,7 @@ where
         recv(answered) -> answer => answer.ok(),
         recv(open) -> _ => answered.try_recv().ok(),
     };
-    answer.unwrap_or_else(|| Err(lobby.why_closed().into()))
+    answer.unwrap_or_else(|| Err(gate.why_closed().into()))
 }
 
 /// Why a [`blocking_call_from_thread`] has no result.
@@ -115,30 +115,30 @@ impl fmt::Display for BlockingCallError {
 
 impl Error for BlockingCallError {}
 
-/// Where threads wait for a reactor's answers, as they see it.
-pub(super) struct Lobby {
+/// Lets threads wait for a reactor's answers while it is open: their side of it.
+pub(super) struct Gate {
     /// The thread of the reactor.
     thread: ThreadId,
     access: Mutex<Access>,
 }
 
 enum Access {
-    /// Nothing is ever sent through this: it ends when the lobby closes.
+    /// Nothing is ever sent through this: it ends when the gate closes.
     Open(Receiver<Infallible>),
     Closed,
     /// It is closed for ever.
     Gone,
 }
 
-/// The reactor's side of a [`Lobby`].
-pub(super) struct Doorkeeper {
-    lobby: Arc<Lobby>,
+/// The reactor's side of a [`Gate`], which opens and closes it.
+pub(super) struct GateControl {
+    gate: Arc<Gate>,
     keeps_open: Cell<Option<Sender<Infallible>>>,
 }
 
-impl Lobby {
+impl Gate {
     /// What ends when there is nothing more to wait for.
-    fn enter(&self) -> Result<Receiver<Infallible>, BlockingCallError> {
+    fn pass(&self) -> Result<Receiver<Infallible>, BlockingCallError> {
         if thread::current().id() == self.thread {
             return Err(BlockingCallError::OwnThread);
         }
@@ -149,7 +149,7 @@ impl Lobby {
         }
     }
 
-    /// For those who were in it. It may have opened again since.
+    /// For those who had passed it. It may have opened again since.
     fn why_closed(&self) -> BlockingCallError {
         match &*self.access.lock() {
             Access::Open(_) | Access::Closed => BlockingCallError::ReactorStopped,
@@ -158,26 +158,26 @@ impl Lobby {
     }
 }
 
-impl Doorkeeper {
+impl GateControl {
     /// Of the reactor of this thread; open.
     pub(super) fn new() -> Self {
-        let doorkeeper = Self {
-            lobby: Arc::new(Lobby {
+        let gate_control = Self {
+            gate: Arc::new(Gate {
                 thread: thread::current().id(),
                 access: Mutex::new(Access::Closed),
             }),
             keeps_open: Cell::new(None),
         };
-        doorkeeper.open();
-        doorkeeper
+        gate_control.open();
+        gate_control
     }
 
-    pub(super) fn lobby(&self) -> Arc<Lobby> {
-        self.lobby.clone()
+    pub(super) fn gate(&self) -> Arc<Gate> {
+        self.gate.clone()
     }
 
     pub(super) fn open(&self) {
-        let mut access = self.lobby.access.lock();
+        let mut access = self.gate.access.lock();
         if !matches!(*access, Access::Open(_)) {
             let (keeps_open, open) = crossbeam_channel::bounded(0);
             *access = Access::Open(open);
@@ -185,19 +185,19 @@ impl Doorkeeper {
         }
     }
 
-    /// Sends everybody home.
+    /// Ends the waiting of all who have passed it.
     pub(super) fn close(&self) {
         self.deny(Access::Closed);
     }
 
     fn deny(&self, access: Access) {
-        // In this order: whoever is sent home can ask why.
-        *self.lobby.access.lock() = access;
+        // In this order: whoever stops waiting can ask why.
+        *self.gate.access.lock() = access;
         self.keeps_open.set(None);
     }
 }
 
-impl Drop for Doorkeeper {
+impl Drop for GateControl {
     fn drop(&mut self) {
         self.deny(Access::Gone);
     }

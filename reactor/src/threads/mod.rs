@@ -1,4 +1,4 @@
-//! Threads: the one door into a reactor, and a pool for work that blocks.
+//! Threads: the one way into a reactor from another thread, and a pool for work that blocks.
 //!
 //! Everything that belongs to a reactor stays on its thread; the compiler sees to that. Other
 //! threads reach it through a [`RemoteReactor`], which carries closures to the loop, and may wait
@@ -15,7 +15,7 @@ mod workers;
 pub use blocking::{BlockingCallError, blocking_call_from_thread};
 pub(crate) use pool::Pool;
 pub use pool::{ThreadPoolStats, defer_to_thread};
-pub(crate) use remote::{CallQueue, Door};
+pub(crate) use remote::{CallQueue, Inbox};
 pub use remote::{ReactorGoneError, RemoteReactor};
 pub use resolver::RemoteResolver;
 pub(crate) use resolver::Waiting;

@@ -1,4 +1,4 @@
-//! The door between a reactor and all other threads.
+//! Calls from other threads: the [`RemoteReactor`] that sends them, and the [`Inbox`] of the reactor.
 
 use std::cell::Cell;
 use std::error::Error;
@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use crossbeam_channel::{Receiver, Sender};
 
-use super::blocking::{Doorkeeper, Lobby};
+use super::blocking::{Gate, GateControl};
 use crate::reactor::Reactor;
 
 /// What is to be done, and the line that asked for it.
@@ -31,15 +31,15 @@ type Call = (&'static Location<'static>, Box<dyn FnOnce(&Reactor) + Send>);
 #[derive(Clone)]
 pub struct RemoteReactor {
     calls: Sender<Call>,
-    bell: Arc<Bell>,
-    lobby: Arc<Lobby>,
+    loop_waker: Arc<LoopWaker>,
+    gate: Arc<Gate>,
 }
 
 /// Wakes the loop, once for any number of calls.
-struct Bell {
+struct LoopWaker {
     /// `None` for a loop that does not sleep.
     waker: Option<mio::Waker>,
-    has_rung: AtomicBool,
+    is_woken: AtomicBool,
 }
 
 impl RemoteReactor {
@@ -69,17 +69,17 @@ impl RemoteReactor {
         self.calls
             .send((line, Box::new(call)))
             .map_err(|_| ReactorGoneError)?;
-        if !self.bell.has_rung.swap(true, Ordering::AcqRel) {
+        if !self.loop_waker.is_woken.swap(true, Ordering::AcqRel) {
             // It fails only if the system is out of memory for a counter it has already.
-            if let Some(Err(error)) = self.bell.waker.as_ref().map(mio::Waker::wake) {
+            if let Some(Err(error)) = self.loop_waker.waker.as_ref().map(mio::Waker::wake) {
                 crate::logging::error!(target: "reactor", "cannot wake the reactor: {error}");
             }
         }
         Ok(())
     }
 
-    pub(super) fn lobby(&self) -> &Lobby {
-        &self.lobby
+    pub(super) fn gate(&self) -> &Gate {
+        &self.gate
     }
 }
 
@@ -99,32 +99,32 @@ impl CallQueue {
     }
 }
 
-/// The reactor's side of the door.
-pub(crate) struct Door {
+/// The reactor's side: the calls that have come, for it to make.
+pub(crate) struct Inbox {
     /// Before the calls, so that it is dropped before them: those whose calls are dropped unmade
     /// can then be told why.
-    doorkeeper: Doorkeeper,
+    gate_control: GateControl,
     calls: Receiver<Call>,
     remote: RemoteReactor,
     /// Calls seen, and not yet made because a turn makes only those that had come before it.
     left: Cell<usize>,
 }
 
-impl Door {
+impl Inbox {
     pub(crate) fn new(waker: Option<mio::Waker>) -> Self {
         let (sender, calls) = crossbeam_channel::unbounded();
-        let bell = Arc::new(Bell {
+        let loop_waker = Arc::new(LoopWaker {
             waker,
-            has_rung: AtomicBool::new(false),
+            is_woken: AtomicBool::new(false),
         });
-        let doorkeeper = Doorkeeper::new();
+        let gate_control = GateControl::new();
         let remote = RemoteReactor {
             calls: sender,
-            bell,
-            lobby: doorkeeper.lobby(),
+            loop_waker,
+            gate: gate_control.gate(),
         };
         Self {
-            doorkeeper,
+            gate_control,
             calls,
             remote,
             left: Cell::new(0),
@@ -132,13 +132,13 @@ impl Door {
     }
 
     /// From now on, other threads may wait for the results of their calls.
-    pub(crate) fn let_wait(&self) {
-        self.doorkeeper.open();
+    pub(crate) fn allow_waiting(&self) {
+        self.gate_control.open();
     }
 
     /// From now on they may not, and those who do get an error.
-    pub(crate) fn send_home(&self) {
-        self.doorkeeper.close();
+    pub(crate) fn end_waiting(&self) {
+        self.gate_control.close();
     }
 
     pub(crate) fn remote(&self) -> RemoteReactor {
@@ -149,16 +149,18 @@ impl Door {
         CallQueue(self.remote.calls.clone())
     }
 
-    /// Whether somebody has called, and it was not seen to.
+    /// Whether calls have come that were not made.
     pub(crate) fn has_calls(&self) -> bool {
-        self.remote.bell.has_rung.load(Ordering::Acquire)
+        self.remote.loop_waker.is_woken.load(Ordering::Acquire)
     }
 
     /// Begins a turn: the calls that have come up to now can be taken.
-    pub(crate) fn open(&self) {
-        let bell = &self.remote.bell;
-        // Cleared before counting, so that a call that comes later rings again.
-        if bell.has_rung.load(Ordering::Relaxed) && bell.has_rung.swap(false, Ordering::AcqRel) {
+    pub(crate) fn begin_turn(&self) {
+        let loop_waker = &self.remote.loop_waker;
+        // Cleared before counting, so that a call that comes later wakes it again.
+        if loop_waker.is_woken.load(Ordering::Relaxed)
+            && loop_waker.is_woken.swap(false, Ordering::AcqRel)
+        {
             self.left.set(self.calls.len());
         }
     }

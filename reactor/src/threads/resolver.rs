@@ -1,8 +1,8 @@
 //! Firing a Deferred from another thread.
 //!
 //! The Deferred, its callbacks and its [`Resolver`] stay on their thread. What is sent is a number:
-//! the resolver is left with its reactor, and whoever has the number sends the result to it through
-//! the reactor's door.
+//! the resolver is left with its reactor, and whoever has the number sends the result to it with a
+//! call from that thread.
 
 use std::any::Any;
 use std::cell::RefCell;
