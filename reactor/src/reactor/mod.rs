@@ -414,7 +414,7 @@ impl Reactor {
                 function,
             );
         };
-        pool.submit(pool.next_ticket(), Box::new(job));
+        pool.submit(pool.next_id(), Box::new(job));
     }
 
     /// Sets how many threads the pool may have (10 unless set, and at least 1).

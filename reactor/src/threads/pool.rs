@@ -29,7 +29,7 @@ type Job = Box<dyn FnOnce() + Send>;
 
 /// Names one job, for as long as the pool exists.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Ticket(u64);
+pub(crate) struct JobId(u64);
 
 /// Twisted's default for its pool.
 const DEFAULT_SIZE: usize = 10;
@@ -60,14 +60,14 @@ struct Crew {
 /// What the reactor's thread and the workers share.
 struct Shared {
     state: Mutex<State>,
-    /// Rung for each job, and for all when they are to look whether they should go.
-    bell: Condvar,
+    /// Notified for each job, and for all when they are to look whether they should go.
+    wakeup: Condvar,
 }
 
 struct State {
-    /// Jobs that nobody has begun, and since when they wait; a later ticket came later.
-    queue: BTreeMap<Ticket, (Job, Instant)>,
-    next_ticket: u64,
+    /// Jobs that nobody has begun, and since when they wait; a higher id came later.
+    queue: BTreeMap<JobId, (Job, Instant)>,
+    next_id: u64,
     /// Workers. One counts itself out under the lock when it decides to go, so whoever asks knows
     /// how many are left to take a job.
     present: usize,
@@ -90,7 +90,7 @@ impl Pool {
     pub(crate) fn new(time: &TimeSource) -> Self {
         let state = State {
             queue: BTreeMap::new(),
-            next_ticket: 0,
+            next_id: 0,
             present: 0,
             size: DEFAULT_SIZE,
             active: 0,
@@ -104,7 +104,7 @@ impl Pool {
         Self {
             shared: Arc::new(Shared {
                 state: Mutex::new(state),
-                bell: Condvar::new(),
+                wakeup: Condvar::new(),
             }),
             crew: Rc::new(Crew {
                 time: time.clone(),
@@ -118,26 +118,26 @@ impl Pool {
     }
 
     /// A name for the next job.
-    pub(crate) fn next_ticket(&self) -> Ticket {
+    pub(crate) fn next_id(&self) -> JobId {
         let mut state = self.shared.state.lock();
-        let ticket = Ticket(state.next_ticket);
-        state.next_ticket += 1;
-        ticket
+        let id = JobId(state.next_id);
+        state.next_id += 1;
+        id
     }
 
     /// Queues a job. Before the reactor runs, it waits for that.
-    pub(crate) fn submit(&self, ticket: Ticket, job: Job) {
+    pub(crate) fn submit(&self, id: JobId, job: Job) {
         let mut state = self.shared.state.lock();
-        state.queue.insert(ticket, (job, Instant::now()));
+        state.queue.insert(id, (job, Instant::now()));
         drop(state);
-        self.shared.bell.notify_one();
+        self.shared.wakeup.notify_one();
         self.crew.hire(&self.shared);
     }
 
     /// Takes a job out of the queue and drops it, unless it was begun or done.
-    pub(crate) fn cancel(&self, ticket: Ticket) {
+    pub(crate) fn cancel(&self, id: JobId) {
         let mut state = self.shared.state.lock();
-        let removed = state.queue.remove(&ticket);
+        let removed = state.queue.remove(&id);
         if removed.is_some() {
             state.cancelled += 1;
         }
@@ -154,7 +154,7 @@ impl Pool {
     pub(crate) fn resize(&self, size: usize) {
         self.shared.state.lock().size = size.max(1);
         // Those who are at work look by themselves, before the next job.
-        self.shared.bell.notify_all();
+        self.shared.wakeup.notify_all();
         self.crew.hire(&self.shared);
     }
 
@@ -164,7 +164,7 @@ impl Pool {
         let was_running = mem::replace(&mut state.is_running, false);
         state.is_leaving = true;
         drop(state);
-        self.shared.bell.notify_all();
+        self.shared.wakeup.notify_all();
         for worker in self.crew.workers.take() {
             // A worker catches the panics of its jobs.
             let _ = worker.join();
@@ -305,7 +305,7 @@ impl Shared {
             if state.is_leaving {
                 break;
             }
-            self.bell.wait(&mut state);
+            self.wakeup.wait(&mut state);
         }
         state.present -= 1;
     }
@@ -389,16 +389,16 @@ pub fn defer_to_thread<T: Send + 'static>(
     function: impl FnOnce() -> Result<T, Failure> + Send + 'static,
 ) -> Deferred<T> {
     let pool = reactor.core().pool();
-    let (ticket, line) = (pool.next_ticket(), Location::caller());
+    let (id, line) = (pool.next_id(), Location::caller());
     let core = Rc::downgrade(reactor.core());
     let (deferred, resolver) = Deferred::with_canceller(move |_| {
         if let Some(core) = core.upgrade() {
-            core.pool().cancel(ticket);
+            core.pool().cancel(id);
         }
     });
     let resolver = resolver.into_remote(reactor);
     pool.submit(
-        ticket,
+        id,
         Box::new(move || {
             let result = catch(function)
                 .unwrap_or_else(|payload| Err(Failure::from_panic_at(payload, line)));
@@ -433,7 +433,7 @@ mod tests {
         for name in ["first", "second"] {
             let tell = tell.clone();
             pool.submit(
-                pool.next_ticket(),
+                pool.next_id(),
                 Box::new(move || tell.send(name).expect("it is waited for")),
             );
         }
@@ -453,7 +453,7 @@ mod tests {
         let (clock, pool) = running(usize::MAX);
         let (tell, told) = mpsc::channel();
         let job = move || tell.send(thread::current().id()).expect("it is waited for");
-        pool.submit(pool.next_ticket(), Box::new(job));
+        pool.submit(pool.next_id(), Box::new(job));
         pool.stop();
         assert_eq!(told.recv(), Ok(thread::current().id()));
         assert!(clock.delayed_calls().is_empty());
