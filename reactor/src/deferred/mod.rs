@@ -59,7 +59,7 @@ mod semaphore;
 pub(crate) mod task;
 mod timeout;
 pub(crate) mod unhandled;
-mod waiting;
+mod waiters;
 
 pub use awaiting::spawn;
 pub use canceller::Canceller;

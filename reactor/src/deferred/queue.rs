@@ -7,7 +7,7 @@ use std::fmt;
 use std::panic::Location;
 use std::rc::Rc;
 
-use super::waiting::{Ticket, Turn, WaitingLine};
+use super::waiters::{HandOut, WaiterId, Waiters};
 use super::{Deferred, Resolver};
 
 /// Matches objects with those who wait for them, first in first out on both sides (Twisted's
@@ -55,13 +55,13 @@ struct Limits {
 struct Sides<T: 'static> {
     /// Empty while anybody waits who can be told.
     objects: VecDeque<T>,
-    waiting: WaitingLine<T>,
+    waiting: Waiters<T>,
     /// Objects that were put while another was being handed out, oldest first.
     promised: VecDeque<Promise<T>>,
 }
 
 /// Whose the object is, and the two of them, unless that one has been cancelled meanwhile.
-type Promise<T> = (Ticket, Option<(Resolver<T>, T)>);
+type Promise<T> = (WaiterId, Option<(Resolver<T>, T)>);
 
 impl<T> DeferredQueue<T> {
     /// An empty queue without limits.
@@ -71,7 +71,7 @@ impl<T> DeferredQueue<T> {
                 limits: Cell::default(),
                 sides: RefCell::new(Sides {
                     objects: VecDeque::new(),
-                    waiting: WaitingLine::new(),
+                    waiting: Waiters::new(),
                     promised: VecDeque::new(),
                 }),
                 is_handing_out: Cell::new(false),
@@ -114,18 +114,18 @@ impl<T> DeferredQueue<T> {
     pub fn put(&self, object: T) -> Result<(), QueueOverflow<T>> {
         let line = Location::caller();
         let shared = &self.shared;
-        let Some((ticket, resolver)) = shared.next_waiting() else {
+        let Some((id, resolver)) = shared.next_waiting() else {
             return shared.keep(object);
         };
-        let Some(turn) = Turn::take(&shared.is_handing_out) else {
-            let promise = (ticket, Some((resolver, object)));
+        let Some(hand_out) = HandOut::take(&shared.is_handing_out) else {
+            let promise = (id, Some((resolver, object)));
             shared.sides.borrow_mut().promised.push_back(promise);
             return Ok(());
         };
-        turn.hand(resolver, object, line);
+        hand_out.hand(resolver, object, line);
         while let Some((_, promise)) = shared.next_promise() {
             if let Some((resolver, object)) = promise {
-                turn.hand(resolver, object, line);
+                hand_out.hand(resolver, object, line);
             }
         }
         Ok(())
@@ -153,14 +153,14 @@ impl<T> DeferredQueue<T> {
                 return Err(QueueUnderflow { backlog });
             }
         }
-        let ticket = sides.waiting.draw();
+        let id = sides.waiting.draw();
         let shared = Rc::downgrade(&self.shared);
         let (deferred, resolver) = Deferred::with_canceller(move |resolver| {
             if let Some(shared) = shared.upgrade() {
-                shared.leave(ticket, resolver);
+                shared.leave(id, resolver);
             }
         });
-        sides.waiting.join(ticket, resolver);
+        sides.waiting.join(id, resolver);
         Ok(deferred)
     }
 
@@ -184,11 +184,11 @@ impl<T> DeferredQueue<T> {
 
 impl<T> Shared<T> {
     /// The one who has waited longest, of those who would get the object.
-    fn next_waiting(&self) -> Option<(Ticket, Resolver<T>)> {
+    fn next_waiting(&self) -> Option<(WaiterId, Resolver<T>)> {
         loop {
-            let (ticket, resolver) = self.sides.borrow_mut().waiting.call_up()?;
+            let (id, resolver) = self.sides.borrow_mut().waiting.call_up()?;
             if !resolver.is_unheard() {
-                return Some((ticket, resolver));
+                return Some((id, resolver));
             }
         }
     }
@@ -209,14 +209,14 @@ impl<T> Shared<T> {
     }
 
     /// Somebody who waited was cancelled.
-    fn leave(&self, ticket: Ticket, resolver: Resolver<T>) {
+    fn leave(&self, id: WaiterId, resolver: Resolver<T>) {
         let mut sides = self.sides.borrow_mut();
-        if sides.waiting.leave(ticket).is_some() {
+        if sides.waiting.leave(id).is_some() {
             return;
         }
-        // Its object had been put, which cancelling does not undo: it comes now. Tickets are drawn
+        // Its object had been put, which cancelling does not undo: it comes now. Ids are drawn
         // and called up in their order, so the promises are sorted by them.
-        let Ok(place) = sides.promised.binary_search_by_key(&ticket, |(of, _)| *of) else {
+        let Ok(place) = sides.promised.binary_search_by_key(&id, |(of, _)| *of) else {
             return;
         };
         let promise = sides.promised[place].1.take();

@@ -6,7 +6,7 @@ use std::num::NonZeroUsize;
 use std::panic::Location;
 use std::rc::{Rc, Weak};
 
-use super::waiting::{Ticket, Turn, WaitingLine};
+use super::waiters::{HandOut, WaiterId, Waiters};
 use super::{Deferred, Outcome, Step, chain};
 
 /// Lets a limited number go on at a time; the others wait, first come first served (Twisted's
@@ -45,7 +45,7 @@ struct Shared {
     /// Tokens that nobody holds. While permits are being handed out some of them may be promised
     /// to those who wait; otherwise nobody waits while one is free.
     free: Cell<usize>,
-    waiting: RefCell<WaitingLine<Permit>>,
+    waiting: RefCell<Waiters<Permit>>,
     is_handing_out: Cell<bool>,
 }
 
@@ -56,7 +56,7 @@ impl DeferredSemaphore {
             shared: Rc::new(Shared {
                 limit: tokens,
                 free: Cell::new(tokens.get()),
-                waiting: RefCell::new(WaitingLine::new()),
+                waiting: RefCell::new(Waiters::new()),
                 is_handing_out: Cell::new(false),
             }),
         }
@@ -84,10 +84,10 @@ impl DeferredSemaphore {
         if self.tokens() > 0 {
             return Deferred::succeed(self.shared.take_token());
         }
-        let ticket = self.shared.waiting.borrow_mut().draw();
+        let id = self.shared.waiting.borrow_mut().draw();
         let shared = Rc::downgrade(&self.shared);
-        let (deferred, resolver) = Deferred::with_canceller(move |_| leave(&shared, ticket));
-        self.shared.waiting.borrow_mut().join(ticket, resolver);
+        let (deferred, resolver) = Deferred::with_canceller(move |_| leave(&shared, id));
+        self.shared.waiting.borrow_mut().join(id, resolver);
         deferred
     }
 
@@ -140,9 +140,9 @@ impl DeferredSemaphore {
     }
 }
 
-fn leave(shared: &Weak<Shared>, ticket: Ticket) {
+fn leave(shared: &Weak<Shared>, id: WaiterId) {
     if let Some(shared) = shared.upgrade() {
-        let resolver = shared.waiting.borrow_mut().leave(ticket);
+        let resolver = shared.waiting.borrow_mut().leave(id);
         drop(resolver);
     }
 }
@@ -158,14 +158,14 @@ impl Shared {
     fn give_back(self: &Rc<Self>) {
         self.free.set(self.free.get() + 1);
         debug_assert!(self.free.get() <= self.limit.get());
-        let Some(turn) = Turn::take(&self.is_handing_out) else {
+        let Some(hand_out) = HandOut::take(&self.is_handing_out) else {
             return;
         };
         while self.free.get() > 0 {
             let Some((_, resolver)) = self.waiting.borrow_mut().call_up() else {
                 return;
             };
-            turn.hand(resolver, self.take_token(), Location::caller());
+            hand_out.hand(resolver, self.take_token(), Location::caller());
         }
     }
 }

@@ -1,9 +1,9 @@
-//! Those who wait for their turn, first come first served.
+//! Waiters for a semaphore or a queue, first come first served.
 //!
 //! Shared by the semaphore and the queue. Both hand something to the one who came first by firing
 //! its resolver, whose callbacks may hand on the next thing in turn. If each of these calls fired
-//! the next waiter on the spot, a line of them would grow the stack; so the first call hands out
-//! for all that are made inside it ([`Turn`]).
+//! the next waiter on the spot, a row of them would grow the stack; so the first call hands out
+//! for all that are made inside it ([`HandOut`]).
 
 use std::cell::Cell;
 use std::collections::BTreeMap;
@@ -12,19 +12,19 @@ use super::Resolver;
 use super::chain::Line;
 use crate::guard::{catch, log_panic};
 
-/// The resolvers of those who wait.
-pub(super) struct WaitingLine<T: 'static> {
+/// The resolvers of all that wait.
+pub(super) struct Waiters<T: 'static> {
     /// In the order in which they came. A map, so that leaving is cheap from any place and leaves
     /// nothing behind.
-    waiters: BTreeMap<Ticket, Resolver<T>>,
+    waiters: BTreeMap<WaiterId, Resolver<T>>,
     next: u64,
 }
 
-/// Names a place in the line.
+/// Names one waiter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Ticket(u64);
+pub(super) struct WaiterId(u64);
 
-impl<T> WaitingLine<T> {
+impl<T> Waiters<T> {
     pub(super) fn new() -> Self {
         Self {
             waiters: BTreeMap::new(),
@@ -32,22 +32,22 @@ impl<T> WaitingLine<T> {
         }
     }
 
-    /// A ticket to join with: the canceller has to know it before there is a resolver.
-    pub(super) fn draw(&mut self) -> Ticket {
+    /// An id to join with: the canceller has to know it before there is a resolver.
+    pub(super) fn draw(&mut self) -> WaiterId {
         self.next += 1;
-        Ticket(self.next)
+        WaiterId(self.next)
     }
 
-    pub(super) fn join(&mut self, ticket: Ticket, resolver: Resolver<T>) {
-        self.waiters.insert(ticket, resolver);
+    pub(super) fn join(&mut self, id: WaiterId, resolver: Resolver<T>) {
+        self.waiters.insert(id, resolver);
     }
 
-    pub(super) fn leave(&mut self, ticket: Ticket) -> Option<Resolver<T>> {
-        self.waiters.remove(&ticket)
+    pub(super) fn leave(&mut self, id: WaiterId) -> Option<Resolver<T>> {
+        self.waiters.remove(&id)
     }
 
     /// The one who came first, and leaves now.
-    pub(super) fn call_up(&mut self) -> Option<(Ticket, Resolver<T>)> {
+    pub(super) fn call_up(&mut self) -> Option<(WaiterId, Resolver<T>)> {
         self.waiters.pop_first()
     }
 
@@ -61,10 +61,10 @@ impl<T> WaitingLine<T> {
     }
 }
 
-/// Whose turn it is to hand out: held by the first call, and by none of those inside it.
-pub(super) struct Turn<'a>(&'a Cell<bool>);
+/// The right to hand out: held by the first call, and by none of those inside it.
+pub(super) struct HandOut<'a>(&'a Cell<bool>);
 
-impl<'a> Turn<'a> {
+impl<'a> HandOut<'a> {
     /// `None` if a call further up the stack has it.
     pub(super) fn take(is_taken: &'a Cell<bool>) -> Option<Self> {
         if is_taken.replace(true) {
@@ -75,7 +75,7 @@ impl<'a> Turn<'a> {
 
     /// Fires one who waited. The panic of a `Drop` must not cost the others their turn.
     pub(super) fn hand<T: 'static>(&self, resolver: Resolver<T>, value: T, line: Line) {
-        // Those who have been cancelled have left the line, so it is pending.
+        // Those who have been cancelled have left, so it is pending.
         if let Err(payload) = catch(|| resolver.fire_at(Ok(value), line)) {
             log_panic(
                 "deferred",
@@ -86,7 +86,7 @@ impl<'a> Turn<'a> {
     }
 }
 
-impl Drop for Turn<'_> {
+impl Drop for HandOut<'_> {
     fn drop(&mut self) {
         self.0.set(false);
     }
