@@ -472,13 +472,13 @@ pub(crate) trait ChainRoot {
 pub(crate) struct Root<T: 'static> {
     chain: Chain,
     tail: Tail<T>,
-    canceller: Cell<Option<Canceller<T>>>,
+    canceller: Cell<Option<CancelFn<T>>>,
 }
 
-pub(crate) type Canceller<T> = Box<dyn FnOnce(Resolver<T>)>;
+pub(crate) type CancelFn<T> = Box<dyn FnOnce(Resolver<T>)>;
 
 impl<T: 'static> Root<T> {
-    pub(crate) fn new(made: Line, canceller: Option<Canceller<T>>) -> Self {
+    pub(crate) fn new(made: Line, canceller: Option<CancelFn<T>>) -> Self {
         Self {
             chain: Chain {
                 phase: Cell::new(Phase::Pending),
@@ -519,7 +519,7 @@ impl<T: 'static> Root<T> {
 
     /// While the canceller runs: lets the chain go on waiting, and `canceller` be the next to be
     /// called.
-    pub(crate) fn wait_on(&self, canceller: Canceller<T>) {
+    pub(crate) fn wait_on(&self, canceller: CancelFn<T>) {
         if self.chain.phase.get() == Phase::Cancelling {
             self.canceller.set(Some(canceller));
         }

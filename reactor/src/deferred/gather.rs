@@ -16,7 +16,7 @@ use std::cell::Cell;
 use std::fmt;
 use std::rc::{Rc, Weak};
 
-use super::chain::{self, Line, Root};
+use super::chain::{self, CancelFn, Line, Root};
 use super::unhandled::{self, Unhandled};
 use super::{CancelledError, Canceller, Deferred, Failure, FailureGroup, Resolver, Step, nested};
 
@@ -136,7 +136,7 @@ impl<T: 'static, R: Rule<T>> Gathering<T, R> {
 
 fn cancel_inputs_of<T: 'static, R: Rule<T> + 'static>(
     gathering: Weak<Gathering<T, R>>,
-) -> chain::Canceller<R::Output> {
+) -> CancelFn<R::Output> {
     Box::new(move |resolver| {
         if let Some(found) = gathering.upgrade() {
             found.is_cancelled.set(true);
