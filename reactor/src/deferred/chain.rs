@@ -372,7 +372,7 @@ pub(crate) fn call<A, U: 'static>(
 
 /// The state that the whole chain shares.
 pub(crate) struct Chain {
-    phase: Cell<Phase>,
+    progress: Cell<Progress>,
     made: Line,
     /// Where it was fired first; `made` until then.
     fired: Cell<Line>,
@@ -394,7 +394,7 @@ pub(super) const AWAITED: u32 = u32::MAX;
 
 /// How far the firing has come.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Phase {
+enum Progress {
     Pending,
     /// The canceller is running; it may still fire.
     Cancelling,
@@ -481,7 +481,7 @@ impl<T: 'static> Root<T> {
     pub(crate) fn new(made: Line, canceller: Option<CancelFn<T>>) -> Self {
         Self {
             chain: Chain {
-                phase: Cell::new(Phase::Pending),
+                progress: Cell::new(Progress::Pending),
                 made,
                 fired: Cell::new(made),
                 dropped: Cell::new(made),
@@ -499,14 +499,17 @@ impl<T: 'static> Root<T> {
     /// A root that has its result already: what a fired Deferred becomes when it is paused.
     pub(crate) fn fired(made: Line, result: Result<T, Failure>) -> Self {
         let root = Self::new(made, None);
-        root.chain.phase.set(Phase::Fired);
+        root.chain.progress.set(Progress::Fired);
         root.tail.result.set(Some(result));
         root
     }
 
     /// Whether a resolver that fires now decides the result.
     pub(crate) fn is_pending(&self) -> bool {
-        matches!(self.chain.phase.get(), Phase::Pending | Phase::Cancelling)
+        matches!(
+            self.chain.progress.get(),
+            Progress::Pending | Progress::Cancelling
+        )
     }
 
     /// Whether the handle went away without a callback being added, so that nobody gets the result.
@@ -520,7 +523,7 @@ impl<T: 'static> Root<T> {
     /// While the canceller runs: lets the chain go on waiting, and `canceller` be the next to be
     /// called.
     pub(crate) fn wait_on(&self, canceller: CancelFn<T>) {
-        if self.chain.phase.get() == Phase::Cancelling {
+        if self.chain.progress.get() == Progress::Cancelling {
             self.canceller.set(Some(canceller));
         }
     }
@@ -546,10 +549,10 @@ impl<T: 'static> Root<T> {
         result: Result<T, Failure>,
         at: Line,
     ) -> Result<(), AlreadyCalledError> {
-        match self.chain.phase.get() {
-            Phase::Pending | Phase::Cancelling => {
+        match self.chain.progress.get() {
+            Progress::Pending | Progress::Cancelling => {
                 pending::ended(&*self);
-                self.chain.phase.set(Phase::Fired);
+                self.chain.progress.set(Progress::Fired);
                 self.chain.fired.set(at);
                 self.drop_canceller();
                 let root: Rc<dyn ChainRoot> = self.clone();
@@ -559,22 +562,22 @@ impl<T: 'static> Root<T> {
                 }
                 Ok(())
             }
-            Phase::CancelledEarly => {
-                self.chain.phase.set(Phase::Fired);
+            Progress::CancelledEarly => {
+                self.chain.progress.set(Progress::Fired);
                 Ok(())
             }
-            Phase::Fired => Err(self.chain.already_called()),
+            Progress::Fired => Err(self.chain.already_called()),
         }
     }
 
     /// Decides the result of a root that has no resolver, which then is to be passed on. `false` if
     /// it was decided before.
     pub(crate) fn settle(&self, result: Result<T, Failure>, at: Line) -> bool {
-        if self.chain.phase.get() != Phase::Pending {
+        if self.chain.progress.get() != Progress::Pending {
             return false;
         }
         pending::ended(self);
-        self.chain.phase.set(Phase::Fired);
+        self.chain.progress.set(Progress::Fired);
         self.chain.fired.set(at);
         self.chain.waits_on.set(None);
         self.tail.result.set(Some(result));
@@ -583,12 +586,12 @@ impl<T: 'static> Root<T> {
 
     /// The resolver went away. With nobody to tell, nobody is told.
     pub(crate) fn abandon(self: Rc<Self>) {
-        if self.chain.phase.get() != Phase::Pending {
+        if self.chain.progress.get() != Progress::Pending {
             return;
         }
         if self.is_unheard() {
             pending::ended(&*self);
-            self.chain.phase.set(Phase::Fired);
+            self.chain.progress.set(Progress::Fired);
             self.drop_canceller();
             return;
         }
@@ -616,32 +619,32 @@ impl<T: 'static> ChainRoot for Root<T> {
     }
 
     fn cancel_root(self: Rc<Self>, at: Line) {
-        if self.chain.phase.get() != Phase::Pending {
+        if self.chain.progress.get() != Progress::Pending {
             return;
         }
         let after = match self.canceller.take() {
-            None => Phase::CancelledEarly,
+            None => Progress::CancelledEarly,
             Some(canceller) => {
-                self.chain.phase.set(Phase::Cancelling);
+                self.chain.progress.set(Progress::Cancelling);
                 let resolver = Resolver::for_canceller(self.clone());
                 if let Err(payload) = catch(|| canceller(resolver)) {
                     self.log_canceller(payload);
                 }
-                if self.chain.phase.get() == Phase::Fired {
+                if self.chain.progress.get() == Progress::Fired {
                     return;
                 }
                 let next = self.canceller.take();
                 if next.is_some() {
                     // It stands for others, and not all of these have ended.
                     self.canceller.set(next);
-                    self.chain.phase.set(Phase::Pending);
+                    self.chain.progress.set(Progress::Pending);
                     return;
                 }
-                Phase::Fired
+                Progress::Fired
             }
         };
         pending::ended(&*self);
-        self.chain.phase.set(after);
+        self.chain.progress.set(after);
         self.chain.fired.set(at);
         let failure = Failure::at(Box::new(CancelledError), at);
         self.tail.result.set(Some(Err(failure)));
