@@ -10,13 +10,13 @@ use mio::net::TcpStream;
 use socket2::{Domain, Protocol, Socket, Type};
 
 use super::Address;
-use super::dial::Link;
+use super::dial::Dialer;
 use super::stream::Stream;
 use crate::reactor::{Core, Descriptor, Readiness, SlotId};
 
 /// A socket that connects; its slot goes over to the connection, if there will be one.
 pub(super) struct Attempt {
-    link: Weak<Link>,
+    dialer: Weak<Dialer>,
     pub(super) slot: SlotId,
     pub(super) address: Address,
     /// `None` once it is over, either way.
@@ -27,7 +27,7 @@ impl Attempt {
     /// Begins to connect. Nothing is known when this returns, unless it is an error.
     pub(super) fn start(
         core: &Rc<Core>,
-        link: &Rc<Link>,
+        dialer: &Rc<Dialer>,
         address: Address,
         from: Option<IpAddr>,
     ) -> io::Result<Rc<Self>> {
@@ -50,7 +50,7 @@ impl Attempt {
         };
         let slot = stream.watch(core)?;
         let attempt = Rc::new(Self {
-            link: Rc::downgrade(link),
+            dialer: Rc::downgrade(dialer),
             slot,
             address,
             stream: RefCell::new(Some(stream)),
@@ -78,12 +78,12 @@ impl Attempt {
 
 impl Descriptor for Attempt {
     fn on_ready(self: Rc<Self>, core: &Rc<Core>, readiness: Readiness) {
-        let Some(link) = self.link.upgrade() else {
+        let Some(dialer) = self.dialer.upgrade() else {
             return;
         };
         match self.outcome() {
-            Some(Ok(())) => link.won(core, &self, readiness),
-            Some(Err(error)) => link.attempt_failed(core, &self, error),
+            Some(Ok(())) => dialer.won(core, &self, readiness),
+            Some(Err(error)) => dialer.attempt_failed(core, &self, error),
             None => {}
         }
     }

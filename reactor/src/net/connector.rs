@@ -7,7 +7,7 @@ use std::time::Instant;
 
 #[cfg(doc)]
 use super::ClientFactory;
-use super::dial::{Link, State};
+use super::dial::{Dialer, State};
 use super::{ConnectorError, Transport, UserError};
 use crate::reactor::Reactor;
 use crate::time::TimeSource;
@@ -29,7 +29,7 @@ use crate::time::TimeSource;
 /// Cheap to clone. Dropping it stops nothing: the reactor keeps what is connecting or connected. It
 /// keeps its factory, so a factory that keeps a connector of its own is never dropped.
 #[derive(Clone)]
-pub struct Connector(Rc<Link>);
+pub struct Connector(Rc<Dialer>);
 
 /// What a connector is doing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -128,8 +128,8 @@ impl Connector {
         }
     }
 
-    pub(super) fn of(link: Rc<Link>) -> Self {
-        Self(link)
+    pub(super) fn of(dialer: Rc<Dialer>) -> Self {
+        Self(dialer)
     }
 
     pub(super) fn downgrade(&self) -> WeakConnector {
@@ -147,7 +147,7 @@ impl fmt::Debug for Connector {
 }
 
 /// A connector that its factory may keep.
-pub(super) struct WeakConnector(Weak<Link>);
+pub(super) struct WeakConnector(Weak<Dialer>);
 
 impl WeakConnector {
     pub(super) fn upgrade(&self) -> Option<Connector> {

@@ -1,6 +1,6 @@
 //! How a connection is made: a name is looked up, and its addresses compete.
 //!
-//! A [`Link`] is what a connector stands for: its state, and in it, while it is connecting, the
+//! A [`Dialer`] is what a connector stands for: its state, and in it, while it is connecting, the
 //! [`Race`] of the addresses. Each [`Attempt`] is one socket; the one that wins hands its socket and
 //! its slot over to a [`Connection`].
 //!
@@ -41,19 +41,19 @@ const ASK_AGAIN: Duration = Duration::from_millis(20);
 #[derive(Default)]
 pub(crate) struct Clients {
     /// Those that are connecting. The reactor keeps them, as nobody else has to.
-    connecting: RefCell<Slab<Rc<Link>>>,
+    connecting: RefCell<Slab<Rc<Dialer>>>,
     /// Those that are connected. Here, and not in their connections, so that those which were
     /// accepted pay nothing for it.
-    connected: RefCell<HashMap<SlotId, Rc<Link>>>,
+    connected: RefCell<HashMap<SlotId, Rc<Dialer>>>,
     pub(super) lookup: Lookup,
 }
 
 impl Clients {
     /// Tells all that are connecting that the reactor stops.
     pub(crate) fn shut_down(&self, core: &Rc<Core>) {
-        guard_each("the end of connecting", self.all().into_iter(), |link| {
-            let address = link.address.clone();
-            link.fail(core, |attempts| {
+        guard_each("the end of connecting", self.all().into_iter(), |dialer| {
+            let address = dialer.address.clone();
+            dialer.fail(core, |attempts| {
                 ConnectError {
                     address,
                     attempts,
@@ -61,47 +61,50 @@ impl Clients {
                 }
                 .into()
             });
-            link.tell_failure(core);
+            dialer.tell_failure(core);
         });
     }
 
     /// Lets go of those that go on connecting whatever they are told.
     pub(crate) fn give_up(&self, core: &Rc<Core>) {
-        for link in self.all() {
+        for dialer in self.all() {
             crate::logging::error!(
                 target: "reactor",
                 "connecting to {} was begun again and again while the reactor stopped",
-                link.address
+                dialer.address
             );
-            link.fail(core, |_| Failure::message("the reactor stopped"));
-            link.state.replace(State::Disconnected);
-            self.leave(&link);
-            link.settle(core);
+            dialer.fail(core, |_| Failure::message("the reactor stopped"));
+            dialer.state.replace(State::Disconnected);
+            self.leave(&dialer);
+            dialer.settle(core);
         }
     }
 
     /// The connection of this slot is lost, and its protocol has been told.
     pub(super) fn lost(&self, core: &Core, slot: SlotId, reason: Failure) {
-        let link = self.connected.borrow_mut().remove(&slot);
-        if let Some(link) = link {
-            link.lost(core, reason);
+        let dialer = self.connected.borrow_mut().remove(&slot);
+        if let Some(dialer) = dialer {
+            dialer.lost(core, reason);
         }
     }
 
-    fn all(&self) -> Vec<Rc<Link>> {
+    fn all(&self) -> Vec<Rc<Dialer>> {
         let connecting = self.connecting.borrow();
-        connecting.iter().map(|(_, link)| link.clone()).collect()
+        connecting
+            .iter()
+            .map(|(_, dialer)| dialer.clone())
+            .collect()
     }
 
-    fn join(&self, link: Rc<Link>) {
+    fn join(&self, dialer: Rc<Dialer>) {
         let mut connecting = self.connecting.borrow_mut();
         let entry = connecting.vacant_entry();
-        link.key.set(Some(entry.key()));
-        entry.insert(link);
+        dialer.key.set(Some(entry.key()));
+        entry.insert(dialer);
     }
 
-    fn leave(&self, link: &Link) {
-        if let Some(key) = link.key.take() {
+    fn leave(&self, dialer: &Dialer) {
+        if let Some(key) = dialer.key.take() {
             let left = self.connecting.borrow_mut().try_remove(key);
             drop(left); // with nothing borrowed
         }
@@ -109,7 +112,7 @@ impl Clients {
 }
 
 /// What a connector stands for.
-pub(crate) struct Link {
+pub(crate) struct Dialer {
     pub(super) core: Weak<Core>,
     endpoint: ClientEndpoint,
     pub(super) address: String,
@@ -173,7 +176,7 @@ impl Race {
     }
 }
 
-impl Link {
+impl Dialer {
     #[track_caller]
     pub(super) fn start(
         core: &Rc<Core>,
@@ -181,7 +184,7 @@ impl Link {
         factory: Rc<dyn ClientFactory>,
         waiter: Option<Resolver<Transport>>,
     ) -> Rc<Self> {
-        let link = Rc::new(Self {
+        let dialer = Rc::new(Self {
             core: Rc::downgrade(core),
             address: endpoint.to_string(),
             endpoint,
@@ -195,8 +198,8 @@ impl Link {
             waiter: Cell::new(waiter),
         });
         // It cannot be refused: a new one is disconnected, and its reactor is here.
-        let _ = link.connect();
-        link
+        let _ = dialer.connect();
+        dialer
     }
 
     pub(super) fn connect(self: &Rc<Self>) -> Result<(), ConnectorError> {
@@ -210,12 +213,12 @@ impl Link {
         }
         self.tries.set(self.tries.get() + 1);
         let limit = self.endpoint.timeout();
-        let timeout = self.call_later(&core, limit, move |link, core| {
-            link.fail(core, |attempts| {
+        let timeout = self.call_later(&core, limit, move |dialer, core| {
+            dialer.fail(core, |attempts| {
                 let to = format!(
                     "connection to {}{}",
-                    link.address,
-                    Attempts(&link.address, &attempts)
+                    dialer.address,
+                    Attempts(&dialer.address, &attempts)
                 );
                 TimeoutError::waiting_for(to, limit).into()
             });
@@ -246,13 +249,13 @@ impl Link {
         delay: Duration,
         call: impl FnOnce(&Rc<Self>, &Rc<Core>) + 'static,
     ) -> DelayedCall {
-        let (link, this_try) = (Rc::downgrade(self), self.tries.get());
+        let (dialer, this_try) = (Rc::downgrade(self), self.tries.get());
         core.time().call_later_for(self.line, delay, move || {
-            if let Some(link) = link.upgrade()
-                && link.tries.get() == this_try
-                && let Some(core) = link.core.upgrade()
+            if let Some(dialer) = dialer.upgrade()
+                && dialer.tries.get() == this_try
+                && let Some(core) = dialer.core.upgrade()
             {
-                call(&link, &core);
+                call(&dialer, &core);
             }
         })
     }
@@ -288,13 +291,13 @@ impl Link {
         if let Some(canceller) = unused {
             canceller.cancel();
         }
-        let (link, this_try, name) = (Rc::downgrade(self), self.tries.get(), name.to_owned());
+        let (dialer, this_try, name) = (Rc::downgrade(self), self.tries.get(), name.to_owned());
         drop(found.add_both(move |result| {
-            if let Some(link) = link.upgrade()
-                && link.tries.get() == this_try
-                && let Some(core) = link.core.upgrade()
+            if let Some(dialer) = dialer.upgrade()
+                && dialer.tries.get() == this_try
+                && let Some(core) = dialer.core.upgrade()
             {
-                link.looked_up(&core, &name, result);
+                dialer.looked_up(&core, &name, result);
             }
             Ok(())
         }));
@@ -517,7 +520,7 @@ impl Link {
     }
 }
 
-impl Descriptor for Link {
+impl Descriptor for Dialer {
     fn on_ready(self: Rc<Self>, _: &Rc<Core>, _: Readiness) {}
 
     fn service(self: Rc<Self>, core: &Rc<Core>) {

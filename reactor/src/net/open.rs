@@ -10,7 +10,7 @@ use std::rc::{Rc, Weak};
 use mio::net::{TcpListener, UdpSocket};
 
 use super::acceptor::Acceptor;
-use super::dial::Link;
+use super::dial::Dialer;
 use super::memory::MemoryListener;
 use super::{
     Address, CannotListenError, ClientEndpoint, ClientFactory, Connector, DatagramProtocol,
@@ -170,7 +170,7 @@ impl Reactor {
         factory: impl ClientFactory,
     ) -> Connector {
         let endpoint = ClientEndpoint::Tcp(address.into());
-        Connector::of(Link::start(self.core(), endpoint, Rc::new(factory), None))
+        Connector::of(Dialer::start(self.core(), endpoint, Rc::new(factory), None))
     }
 
     /// Connects to a UNIX socket, and makes a protocol when the connection is there.
@@ -198,7 +198,7 @@ impl Reactor {
         factory: impl ClientFactory,
     ) -> Connector {
         let endpoint = ClientEndpoint::Unix(path.into());
-        Connector::of(Link::start(self.core(), endpoint, Rc::new(factory), None))
+        Connector::of(Dialer::start(self.core(), endpoint, Rc::new(factory), None))
     }
 
     /// Connects, once, for one protocol (Twisted's `connectProtocol`).
@@ -243,17 +243,17 @@ impl Reactor {
         endpoint: impl Into<ClientEndpoint>,
         protocol: impl Protocol,
     ) -> Deferred<Transport> {
-        let link = Rc::new(Cell::new(Weak::<Link>::new()));
-        let to_stop = link.clone();
+        let dialer = Rc::new(Cell::new(Weak::<Dialer>::new()));
+        let to_stop = dialer.clone();
         let (deferred, resolver) = Deferred::with_canceller(move |_| {
             // The Deferred has its result when this returns; that of connecting comes too late.
-            if let Some(link) = to_stop.take().upgrade() {
-                Connector::of(link).disconnect();
+            if let Some(dialer) = to_stop.take().upgrade() {
+                Connector::of(dialer).disconnect();
             }
         });
         let factory = Rc::new(OneProtocol(Cell::new(Some(Box::new(protocol)))));
-        let started = Link::start(self.core(), endpoint.into(), factory, Some(resolver));
-        link.set(Rc::downgrade(&started));
+        let started = Dialer::start(self.core(), endpoint.into(), factory, Some(resolver));
+        dialer.set(Rc::downgrade(&started));
         deferred
     }
 }
