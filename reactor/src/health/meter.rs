@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
-use super::slow::{Lines, SlowCallbacks};
+use super::slow::{SlowCallbacks, SlowPlaces};
 use super::{ReactorObserver, Stats, Turn};
 use crate::deferred::unhandled_failures;
 use crate::guard::guard;
@@ -67,7 +67,7 @@ pub(super) struct Shared {
     pending_timers: AtomicUsize,
     unhandled_failures: AtomicU64,
     pub(super) slow_callbacks: AtomicU64,
-    pub(super) lines: Lines,
+    pub(super) lines: SlowPlaces,
 }
 
 const NEVER: u64 = u64::MAX;
@@ -94,7 +94,7 @@ impl Meter {
                 pending_timers: AtomicUsize::new(0),
                 unhandled_failures: AtomicU64::new(unhandled_failures()),
                 slow_callbacks: AtomicU64::new(0),
-                lines: Lines::default(),
+                lines: SlowPlaces::default(),
             }),
             is_awake: Cell::new(false),
             since: Cell::new(0),

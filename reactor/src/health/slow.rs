@@ -330,9 +330,9 @@ pub struct SlowCallbacks {
 
 /// Slow callbacks by place.
 #[derive(Default)]
-pub(crate) struct Lines(Mutex<HashMap<Callback, Line>>);
+pub(crate) struct SlowPlaces(Mutex<HashMap<Callback, SlowPlace>>);
 
-struct Line {
+struct SlowPlace {
     slow: SlowCallbacks,
     logged: Instant,
     unlogged: u64,
@@ -347,7 +347,7 @@ const MOST_LINES: usize = 1000;
 /// Where all are counted that come from further lines.
 const OTHERS: Callback = Callback::new(CallbackKind::Other("callbacks"), Place::Type("other"));
 
-impl Lines {
+impl SlowPlaces {
     /// Counts one. If it is to be logged: how many of the same were not, since the last.
     fn count(&self, callback: Callback, time: Duration, now: Instant) -> Option<u64> {
         let mut lines = self.0.lock();
@@ -356,7 +356,7 @@ impl Lines {
         let mut is_new = false;
         let line = lines.entry(callback).or_insert_with(|| {
             is_new = true;
-            Line {
+            SlowPlace {
                 slow: SlowCallbacks {
                     callback,
                     count: 0,
@@ -398,7 +398,7 @@ mod tests {
     /// B-06.
     #[test]
     fn a_place_is_logged_once_in_an_interval_and_the_others_are_counted() {
-        let (lines, start) = (Lines::default(), Instant::now());
+        let (lines, start) = (SlowPlaces::default(), Instant::now());
         let ms = Duration::from_millis;
         let times = [
             (0, Some(0)),
@@ -426,7 +426,7 @@ mod tests {
     /// B-06: labels are a closed set, whatever a program does.
     #[test]
     fn places_beyond_a_thousand_are_counted_together() {
-        let (lines, now) = (Lines::default(), Instant::now());
+        let (lines, now) = (SlowPlaces::default(), Instant::now());
         for n in 0..MOST_LINES + 50 {
             let name = Box::leak(n.to_string().into_boxed_str());
             for _ in 0..2 {
