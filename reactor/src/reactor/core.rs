@@ -20,7 +20,7 @@ use crate::net::memory::Network;
 use crate::net::{Address, Clients, Factory, FactoryIdentity, Spares, Transport};
 #[cfg(unix)]
 use crate::signals::Signals;
-use crate::threads::{Inbox, Pool, Waiting};
+use crate::threads::{Inbox, Pool, RemoteResolvers};
 use crate::time::TimeSource;
 use crate::triggers::Triggers;
 
@@ -44,7 +44,7 @@ pub(crate) struct Core {
     /// Before the pool: its threads are joined when it is dropped, and none may wait here then.
     pub(super) inbox: Inbox,
     pub(super) pool: Pool,
-    pub(super) waiting: Waiting,
+    pub(super) remote_resolvers: RemoteResolvers,
     pub(super) clients: Clients,
     pub(super) triggers: Rc<Triggers>,
     pub(super) meter: Rc<Meter>,
@@ -189,7 +189,7 @@ impl Core {
             spares: RefCell::new(Spares::default()),
             inbox: Inbox::new(waker),
             pool,
-            waiting: RefCell::new(Slab::new()),
+            remote_resolvers: RefCell::new(Slab::new()),
             clients: Clients::default(),
             triggers: Rc::new(Triggers::default()),
             meter,
@@ -212,8 +212,8 @@ impl Core {
         &self.pool
     }
 
-    pub(crate) fn waiting(&self) -> &Waiting {
-        &self.waiting
+    pub(crate) fn remote_resolvers(&self) -> &RemoteResolvers {
+        &self.remote_resolvers
     }
 
     pub(crate) fn clients(&self) -> &Clients {

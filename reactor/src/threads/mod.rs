@@ -18,5 +18,5 @@ pub use pool::{ThreadPoolStats, defer_to_thread};
 pub(crate) use remote::{CallQueue, Inbox};
 pub use remote::{ReactorGoneError, RemoteReactor};
 pub use resolver::RemoteResolver;
-pub(crate) use resolver::Waiting;
+pub(crate) use resolver::RemoteResolvers;
 pub use workers::{Worker, WorkerError, run_workers};

@@ -20,7 +20,7 @@ use crate::reactor::Reactor;
 ///
 /// Each belongs to one [`RemoteResolver`] and is taken out by the last message of that one, so a
 /// key is not used again while somebody could still send it.
-pub(crate) type Waiting = RefCell<Slab<Box<dyn Any>>>;
+pub(crate) type RemoteResolvers = RefCell<Slab<Box<dyn Any>>>;
 
 impl<T: Send + 'static> Resolver<T> {
     /// A resolver that may be sent to other threads, and fires this Deferred on the thread of
@@ -45,8 +45,8 @@ impl<T: Send + 'static> Resolver<T> {
     /// ```
     #[track_caller]
     pub fn into_remote(self, reactor: &Reactor) -> RemoteResolver<T> {
-        let waiting = reactor.core().waiting();
-        let key = waiting.borrow_mut().insert(Box::new(self));
+        let resolvers = reactor.core().remote_resolvers();
+        let key = resolvers.borrow_mut().insert(Box::new(self));
         RemoteResolver {
             remote: reactor.remote(),
             key: Some(key),
@@ -145,5 +145,9 @@ impl<T: Send + 'static> fmt::Debug for RemoteResolver<T> {
 
 /// Takes a resolver out, so that nothing is borrowed when it fires.
 fn take(reactor: &Reactor, key: usize) -> Option<Box<dyn Any>> {
-    reactor.core().waiting().borrow_mut().try_remove(key)
+    reactor
+        .core()
+        .remote_resolvers()
+        .borrow_mut()
+        .try_remove(key)
 }

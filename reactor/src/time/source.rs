@@ -21,7 +21,7 @@ use crate::guard::guard_each;
 pub struct TimeSource(Rc<Inner>);
 
 struct Inner {
-    timers: RefCell<Timers<Waiting>>,
+    timers: RefCell<Timers<Scheduled>>,
     now: Now,
 }
 
@@ -48,7 +48,7 @@ struct Timed<F: ?Sized> {
 }
 
 /// A delayed call, and who scheduled it.
-struct Waiting {
+struct Scheduled {
     timed: Rc<Timed<dyn Call>>,
     line: &'static Location<'static>,
 }
@@ -56,7 +56,7 @@ struct Waiting {
 /// A delayed call whose time has come.
 pub(crate) struct Due {
     deadline: Instant,
-    waiting: Waiting,
+    scheduled: Scheduled,
 }
 
 impl Due {
@@ -65,11 +65,11 @@ impl Due {
     }
 
     pub(crate) fn line(&self) -> &'static Location<'static> {
-        self.waiting.line
+        self.scheduled.line
     }
 
     pub(crate) fn call(&self) {
-        self.waiting.timed.call.call();
+        self.scheduled.timed.call.call();
     }
 }
 
@@ -190,11 +190,11 @@ impl TimeSource {
             call: Cell::new(Some(call)),
         });
         let deadline = after(self.now(), delay);
-        let waiting = Waiting {
+        let scheduled = Scheduled {
             timed: timed.clone(),
             line,
         };
-        let id = self.0.timers.borrow_mut().call_at(deadline, waiting);
+        let id = self.0.timers.borrow_mut().call_at(deadline, scheduled);
         DelayedCall {
             source: Rc::downgrade(&self.0),
             id,
@@ -204,10 +204,10 @@ impl TimeSource {
 
     pub(crate) fn delayed_calls(&self) -> Vec<DelayedCall> {
         let timers = self.0.timers.borrow();
-        let calls = timers.iter().map(|(id, waiting)| DelayedCall {
+        let calls = timers.iter().map(|(id, scheduled)| DelayedCall {
             source: Rc::downgrade(&self.0),
             id,
-            timed: waiting.timed.clone(),
+            timed: scheduled.timed.clone(),
         });
         calls.collect()
     }
@@ -237,9 +237,12 @@ impl TimeSource {
     }
 
     fn next_among(&self, now: Instant, calls: u64) -> Option<Due> {
-        let (deadline, waiting) = self.0.timers.borrow_mut().pop_due_among(now, calls)?;
-        waiting.timed.status.set(Status::Called);
-        Some(Due { deadline, waiting })
+        let (deadline, scheduled) = self.0.timers.borrow_mut().pop_due_among(now, calls)?;
+        scheduled.timed.status.set(Status::Called);
+        Some(Due {
+            deadline,
+            scheduled,
+        })
     }
 
     /// Takes the earliest call that is due at `now`, of those that were there when the turn began.
@@ -292,12 +295,12 @@ impl Drop for Inner {
 }
 
 /// A panic in the drop of one must not keep the others.
-fn discard_all(calls: Vec<Waiting>) {
+fn discard_all(calls: Vec<Scheduled>) {
     unhandled::at_the_end(|| {
         guard_each(
             "dropping a delayed call",
             calls.into_iter(),
-            |Waiting { timed, .. }| {
+            |Scheduled { timed, .. }| {
                 timed.status.set(Status::Cancelled);
                 timed.call.discard();
             },
