@@ -37,10 +37,10 @@ use super::{Deferred, Resolver};
 /// # Ok::<(), Failure>(())
 /// ```
 pub struct DeferredQueue<T: 'static> {
-    shared: Rc<Shared<T>>,
+    shared: Rc<QueueState<T>>,
 }
 
-struct Shared<T: 'static> {
+struct QueueState<T: 'static> {
     limits: Cell<Limits>,
     sides: RefCell<Sides<T>>,
     is_handing_out: Cell<bool>,
@@ -67,7 +67,7 @@ impl<T> DeferredQueue<T> {
     /// An empty queue without limits.
     pub fn new() -> Self {
         Self {
-            shared: Rc::new(Shared {
+            shared: Rc::new(QueueState {
                 limits: Cell::default(),
                 sides: RefCell::new(Sides {
                     objects: VecDeque::new(),
@@ -182,7 +182,7 @@ impl<T> DeferredQueue<T> {
     }
 }
 
-impl<T> Shared<T> {
+impl<T> QueueState<T> {
     /// The one who has waited longest, of those who would get the object.
     fn next_waiting(&self) -> Option<(WaiterId, Resolver<T>)> {
         loop {

@@ -37,10 +37,10 @@ use super::{Deferred, Outcome, Step, chain};
 /// ```
 #[derive(Clone)]
 pub struct DeferredSemaphore {
-    shared: Rc<Shared>,
+    shared: Rc<Tokens>,
 }
 
-struct Shared {
+struct Tokens {
     limit: NonZeroUsize,
     /// Tokens that nobody holds. While permits are being handed out some of them may be promised
     /// to those who wait; otherwise nobody waits while one is free.
@@ -53,7 +53,7 @@ impl DeferredSemaphore {
     /// A semaphore with so many tokens. There cannot be none: nobody would ever go on.
     pub fn new(tokens: NonZeroUsize) -> Self {
         Self {
-            shared: Rc::new(Shared {
+            shared: Rc::new(Tokens {
                 limit: tokens,
                 free: Cell::new(tokens.get()),
                 waiting: RefCell::new(Waiters::new()),
@@ -140,14 +140,14 @@ impl DeferredSemaphore {
     }
 }
 
-fn leave(shared: &Weak<Shared>, id: WaiterId) {
+fn leave(shared: &Weak<Tokens>, id: WaiterId) {
     if let Some(shared) = shared.upgrade() {
         let resolver = shared.waiting.borrow_mut().leave(id);
         drop(resolver);
     }
 }
 
-impl Shared {
+impl Tokens {
     fn take_token(self: &Rc<Self>) -> Permit {
         self.free.set(self.free.get() - 1);
         Permit {
@@ -200,7 +200,7 @@ impl fmt::Debug for DeferredSemaphore {
 /// one goes on when those callbacks are through. This keeps the stack constant, however many wait.
 #[must_use = "the token is given back when the permit is dropped"]
 pub struct Permit {
-    shared: Rc<Shared>,
+    shared: Rc<Tokens>,
 }
 
 impl Permit {

@@ -31,9 +31,9 @@ struct Observing {
 
 /// The loop's side.
 pub(crate) struct Meter {
-    shared: Arc<Shared>,
+    shared: Arc<Readings>,
     is_awake: Cell<bool>,
-    /// When it woke up or fell asleep last, in nanoseconds of [`Shared::start`], like all below.
+    /// When it woke up or fell asleep last, in nanoseconds of [`Readings::start`], like all below.
     since: Cell<u64>,
     busy: Cell<u64>,
     idle: Cell<u64>,
@@ -52,7 +52,7 @@ pub(crate) struct Meter {
 }
 
 /// What other threads see.
-pub(super) struct Shared {
+pub(super) struct Readings {
     start: Instant,
     /// Awake: the nanoseconds asleep so far, doubled, plus one. Asleep: those awake, doubled.
     standing: AtomicU64,
@@ -81,7 +81,7 @@ fn raise(number: &AtomicU64, to: u64) {
 impl Meter {
     pub(crate) fn new(now: Instant) -> Self {
         Self {
-            shared: Arc::new(Shared {
+            shared: Arc::new(Readings {
                 start: now,
                 standing: AtomicU64::new(0),
                 began: AtomicU64::new(NEVER),
@@ -112,7 +112,7 @@ impl Meter {
         }
     }
 
-    pub(super) fn shared(&self) -> &Shared {
+    pub(super) fn shared(&self) -> &Readings {
         &self.shared
     }
 
@@ -254,7 +254,7 @@ impl Meter {
     }
 }
 
-impl Shared {
+impl Readings {
     fn nanos(&self, moment: Instant) -> u64 {
         nanos_of(moment.saturating_duration_since(self.start))
     }
@@ -285,7 +285,7 @@ fn nanos_of(duration: Duration) -> u64 {
 /// ```
 #[derive(Clone)]
 pub struct Monitor {
-    shared: Arc<Shared>,
+    shared: Arc<Readings>,
     calls: CallQueue,
 }
 

@@ -39,7 +39,7 @@ const RETRY: Duration = Duration::from_millis(100);
 
 /// The threads of one reactor.
 pub(crate) struct Pool {
-    shared: Arc<Shared>,
+    shared: Arc<WorkQueue>,
     crew: Rc<Crew>,
 }
 
@@ -58,7 +58,7 @@ struct Crew {
 }
 
 /// What the reactor's thread and the workers share.
-struct Shared {
+struct WorkQueue {
     state: Mutex<State>,
     /// Notified for each job, and for all when they are to look whether they should go.
     wakeup: Condvar,
@@ -102,7 +102,7 @@ impl Pool {
             longest_wait: Duration::ZERO,
         };
         Self {
-            shared: Arc::new(Shared {
+            shared: Arc::new(WorkQueue {
                 state: Mutex::new(state),
                 wakeup: Condvar::new(),
             }),
@@ -212,7 +212,7 @@ impl Pool {
 
 impl Crew {
     /// Starts threads until there is one for each job, or as many as there may be.
-    fn hire(self: &Rc<Self>, shared: &Arc<Shared>) {
+    fn hire(self: &Rc<Self>, shared: &Arc<WorkQueue>) {
         let mut state = shared.state.lock();
         if !state.is_running || state.present >= state.wanted() {
             return;
@@ -235,7 +235,7 @@ impl Crew {
         }
     }
 
-    fn start_worker(&self, number: usize, shared: Arc<Shared>) -> io::Result<JoinHandle<()>> {
+    fn start_worker(&self, number: usize, shared: Arc<WorkQueue>) -> io::Result<JoinHandle<()>> {
         #[cfg(test)]
         if let Some(left) = self.refusals.get().checked_sub(1) {
             self.refusals.set(left);
@@ -248,7 +248,7 @@ impl Crew {
 
     /// The system has no thread for us: asks again in a while.
     #[cold]
-    fn is_refused(self: &Rc<Self>, shared: &Arc<Shared>, present: usize, error: &io::Error) {
+    fn is_refused(self: &Rc<Self>, shared: &Arc<WorkQueue>, present: usize, error: &io::Error) {
         if !self.is_refused.replace(true) {
             crate::logging::error!(
                 target: "reactor",
@@ -291,7 +291,7 @@ impl State {
     }
 }
 
-impl Shared {
+impl WorkQueue {
     /// The life of a worker.
     fn work(&self) {
         let mut state = self.state.lock();
