@@ -40,11 +40,11 @@ const RETRY: Duration = Duration::from_millis(100);
 /// The threads of one reactor.
 pub(crate) struct Pool {
     shared: Arc<WorkQueue>,
-    crew: Rc<Crew>,
+    threads: Rc<PoolThreads>,
 }
 
 /// The reactor's side of the workers.
-struct Crew {
+struct PoolThreads {
     time: TimeSource,
     /// Those present, and some that may not have ended yet.
     workers: RefCell<Vec<JoinHandle<()>>>,
@@ -106,7 +106,7 @@ impl Pool {
                 state: Mutex::new(state),
                 wakeup: Condvar::new(),
             }),
-            crew: Rc::new(Crew {
+            threads: Rc::new(PoolThreads {
                 time: time.clone(),
                 workers: RefCell::new(Vec::new()),
                 retry: RefCell::new(None),
@@ -131,7 +131,7 @@ impl Pool {
         state.queue.insert(id, (job, Instant::now()));
         drop(state);
         self.shared.wakeup.notify_one();
-        self.crew.hire(&self.shared);
+        self.threads.hire(&self.shared);
     }
 
     /// Takes a job out of the queue and drops it, unless it was begun or done.
@@ -147,7 +147,7 @@ impl Pool {
 
     pub(crate) fn start(&self) {
         self.shared.state.lock().is_running = true;
-        self.crew.hire(&self.shared);
+        self.threads.hire(&self.shared);
     }
 
     /// At most `size` jobs at once, from now on; at least one.
@@ -155,7 +155,7 @@ impl Pool {
         self.shared.state.lock().size = size.max(1);
         // Those who are at work look by themselves, before the next job.
         self.shared.wakeup.notify_all();
-        self.crew.hire(&self.shared);
+        self.threads.hire(&self.shared);
     }
 
     /// Waits until all queued jobs are done and all threads have ended.
@@ -165,14 +165,14 @@ impl Pool {
         state.is_leaving = true;
         drop(state);
         self.shared.wakeup.notify_all();
-        for worker in self.crew.workers.take() {
+        for worker in self.threads.workers.take() {
             // A worker catches the panics of its jobs.
             let _ = worker.join();
         }
         // None could be started, or the last would have done these.
         while was_running && self.work_here() {}
         self.shared.state.lock().is_leaving = false;
-        self.crew.forget_refusal();
+        self.threads.forget_refusal();
     }
 
     pub(crate) fn stats(&self) -> ThreadPoolStats {
@@ -210,7 +210,7 @@ impl Pool {
     }
 }
 
-impl Crew {
+impl PoolThreads {
     /// Starts threads until there is one for each job, or as many as there may be.
     fn hire(self: &Rc<Self>, shared: &Arc<WorkQueue>) {
         let mut state = shared.state.lock();
@@ -258,10 +258,10 @@ impl Crew {
         }
         let mut retry = self.retry.borrow_mut();
         if retry.as_ref().is_none_or(|call| !call.is_active()) {
-            let (crew, shared) = (Rc::downgrade(self), Arc::downgrade(shared));
+            let (threads, shared) = (Rc::downgrade(self), Arc::downgrade(shared));
             *retry = Some(self.time.call_later(RETRY, move || {
-                if let (Some(crew), Some(shared)) = (crew.upgrade(), shared.upgrade()) {
-                    crew.hire(&shared);
+                if let (Some(threads), Some(shared)) = (threads.upgrade(), shared.upgrade()) {
+                    threads.hire(&shared);
                 }
             }));
         }
@@ -420,7 +420,7 @@ mod tests {
     fn running(refusals: usize) -> (Clock, Pool) {
         let clock = Clock::new();
         let pool = Pool::new(clock.time_source());
-        pool.crew.refusals.set(refusals);
+        pool.threads.refusals.set(refusals);
         pool.start();
         (clock, pool)
     }

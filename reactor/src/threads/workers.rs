@@ -75,24 +75,24 @@ pub fn run_workers<F>(count: usize, start: F) -> Result<(), WorkerError>
 where
     F: Fn(&Reactor, &Worker) -> Result<(), Failure> + Sync,
 {
-    let crew = Arc::new(Crew {
+    let group = Arc::new(WorkerGroup {
         line: Location::caller(),
         count: count.max(1),
         ports: Mutex::default(),
         life: Mutex::default(),
     });
     thread::scope(|scope| {
-        for index in 0..crew.count {
-            let (start, member) = (&start, crew.clone());
+        for index in 0..group.count {
+            let (start, member) = (&start, group.clone());
             let name = thread::Builder::new().name(format!("worker-{index}"));
             let thread = name.spawn_scoped(scope, move || member.live(index, start));
             if let Err(error) = thread {
-                crew.end(index, Err(error.into()));
+                group.end(index, Err(error.into()));
                 break;
             }
         }
     });
-    match crew.life.lock().failed.take() {
+    match group.life.lock().failed.take() {
         None => Ok(()),
         Some(error) => Err(error),
     }
@@ -107,7 +107,7 @@ pub struct Worker(Rc<Inner>);
 struct Inner {
     index: usize,
     reactor: Reactor,
-    crew: Arc<Crew>,
+    group: Arc<WorkerGroup>,
     /// How many free ports this worker has asked for, by the address it gave.
     free: RefCell<HashMap<SocketAddr, usize>>,
     /// Those opened here, some of them closed by now.
@@ -115,7 +115,7 @@ struct Inner {
 }
 
 /// What all workers share.
-struct Crew {
+struct WorkerGroup {
     /// Where `run_workers` was called.
     line: &'static Location<'static>,
     count: usize,
@@ -148,7 +148,7 @@ impl Worker {
 
     /// How many there are.
     pub fn count(&self) -> usize {
-        self.0.crew.count
+        self.0.group.count
     }
 
     /// Opens a TCP port for this worker, on the same number as the others, and makes a protocol for
@@ -193,7 +193,7 @@ impl Worker {
     fn bind(&self, address: &impl ToSocketAddrs) -> io::Result<Vec<TcpListener>> {
         let addresses = address.to_socket_addrs()?;
         // Nobody else may look whether a number is free between our looking and our binding.
-        let mut ports = self.0.crew.ports.lock();
+        let mut ports = self.0.group.ports.lock();
         let mut free = self.0.free.borrow_mut();
         let sockets = net::bind_all(addresses, |asked| {
             let bound = match asked.port() {
@@ -245,7 +245,7 @@ impl fmt::Debug for Worker {
     }
 }
 
-impl Crew {
+impl WorkerGroup {
     /// The life of one worker.
     fn live<F>(self: Arc<Self>, index: usize, start: &F)
     where
@@ -271,7 +271,7 @@ impl Crew {
         let worker = Worker(Rc::new(Inner {
             index,
             reactor: reactor.clone(),
-            crew: self.clone(),
+            group: self.clone(),
             free: RefCell::default(),
             ports: RefCell::default(),
         }));
