@@ -72,6 +72,7 @@
 //! is sent. Where only one direction ends, the proxy passes that on: its `read_connection_lost` calls
 //! [`lose_write_connection`](Transport::lose_write_connection) of the other one.
 
+mod accept_backoff;
 mod acceptor;
 mod address;
 mod attempt;
@@ -82,7 +83,6 @@ mod connector;
 mod dial;
 mod endpoint;
 mod errors;
-mod intake;
 mod lookup;
 pub(crate) mod memory;
 mod open;
@@ -98,6 +98,7 @@ mod udp;
 #[cfg(unix)]
 mod unix;
 
+pub use accept_backoff::PortStats;
 pub use address::Address;
 pub use client_factory::ClientFactory;
 pub use connect_errors::{
@@ -112,7 +113,6 @@ pub use endpoint::{UnixClientEndpoint, UnixServerEndpoint};
 pub use errors::{
     CannotListenError, ConnectionAborted, ConnectionDone, ConnectionLost, same_reason,
 };
-pub use intake::PortStats;
 pub(crate) use open::{bind_all, open_tcp};
 pub use port::Port;
 pub use producer::{ProducerRegisteredError, PullProducer, PushProducer};

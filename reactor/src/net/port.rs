@@ -6,9 +6,9 @@ use std::io;
 use std::panic::Location;
 use std::rc::{Rc, Weak};
 
+use super::accept_backoff::{AcceptBackoff, PortStats, REST, Shortage, is_of_one_connection};
 use super::acceptor::Acceptor;
 use super::connection::Connection;
-use super::intake::{Intake, PortStats, REST, Shortage, is_of_one_connection};
 use super::stream::Stream;
 use super::{Address, Factory};
 use crate::deferred::Deferred;
@@ -25,7 +25,7 @@ pub(crate) struct Listener {
     address: Address,
     /// `None` once closed.
     socket: RefCell<Option<Acceptor>>,
-    intake: Rc<Intake>,
+    backoff: Rc<AcceptBackoff>,
     factory: Rc<Opened>,
 }
 
@@ -56,7 +56,7 @@ impl Listener {
             };
             match accepted {
                 Ok((stream, peer)) => {
-                    self.intake.count_accepted();
+                    self.backoff.count_accepted();
                     self.welcome(core, stream, peer);
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(false),
@@ -86,7 +86,7 @@ impl Listener {
                 connection.start(core);
             }
             Err(error) => {
-                self.intake.count_refused(&error);
+                self.backoff.count_refused(&error);
                 crate::logging::error!(target: "reactor", "cannot watch the connection from {peer}: {error}");
             }
         }
@@ -95,13 +95,13 @@ impl Listener {
     /// Tries again later. Readiness will not be told again for those who wait already, so it comes
     /// back by itself, and does not spin meanwhile.
     fn rest(self: &Rc<Self>, core: &Rc<Core>) {
-        self.intake.begin_rest();
+        self.backoff.begin_rest();
         let core_again = Rc::downgrade(core);
         let listener = Rc::downgrade(self);
         core.time()
             .call_later_for(self.factory.line, REST, move || {
                 if let (Some(core), Some(listener)) = (core_again.upgrade(), listener.upgrade()) {
-                    listener.intake.end_rest();
+                    listener.backoff.end_rest();
                     listener.service(&core);
                 }
             });
@@ -109,7 +109,7 @@ impl Listener {
 
     fn close(&self, core: &Core) {
         if self.socket.take().is_some() {
-            self.intake.close();
+            self.backoff.close();
             core.release(self.slot);
             self.factory.listener_closed(core);
         }
@@ -123,21 +123,21 @@ impl Descriptor for Listener {
 
     fn service(self: Rc<Self>, core: &Rc<Core>) {
         // Those who come meanwhile are waiting with the others.
-        if self.intake.is_resting() {
+        if self.backoff.is_resting() {
             return;
         }
         match self.accept(core) {
-            Ok(false) => self.intake.is_done(),
+            Ok(false) => self.backoff.is_done(),
             Ok(true) => core.request_service(self),
             Err(error) => {
                 let accept = || match &*self.socket.borrow() {
                     Some(socket) => Ok(socket.accept()?.0),
                     None => Err(io::ErrorKind::WouldBlock.into()),
                 };
-                if let Shortage::Lasts = self.intake.is_short(&error, accept) {
+                if let Shortage::Lasts = self.backoff.is_short(&error, accept) {
                     self.rest(core);
                 }
-                self.intake.tell(&self.address, &error);
+                self.backoff.tell(&self.address, &error);
             }
         }
     }
@@ -165,7 +165,7 @@ pub struct Port {
 struct Listening {
     listener: Weak<Listener>,
     address: Address,
-    intake: Rc<Intake>,
+    backoff: Rc<AcceptBackoff>,
 }
 
 impl Port {
@@ -192,7 +192,7 @@ impl Port {
             })?;
             let listener = Rc::new(Listener {
                 slot,
-                intake: Rc::new(Intake::new(&address, core.network().is_some())),
+                backoff: Rc::new(AcceptBackoff::new(&address, core.network().is_some())),
                 address,
                 socket: RefCell::new(Some(socket)),
                 factory: factory.clone(),
@@ -204,7 +204,7 @@ impl Port {
         let listening = listeners.iter().map(|listener| Listening {
             listener: Rc::downgrade(listener),
             address: listener.address.clone(),
-            intake: listener.intake.clone(),
+            backoff: listener.backoff.clone(),
         });
         let port = Self {
             core: Rc::downgrade(core),
@@ -267,7 +267,7 @@ impl Port {
     pub fn stats(&self) -> PortStats {
         let mut stats = PortStats::default();
         for one in &*self.listeners {
-            stats.add(one.intake.stats());
+            stats.add(one.backoff.stats());
         }
         stats
     }

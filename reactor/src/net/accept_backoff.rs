@@ -31,7 +31,7 @@ const REFUSALS_PER_REST: usize = 4096;
 const QUIET: Duration = Duration::from_secs(10);
 
 /// What a port has taken in, and what it does about the rest.
-pub(super) struct Intake {
+pub(super) struct AcceptBackoff {
     /// `None` where even this could not be had.
     spare: Cell<Option<Socket>>,
     /// `None` for a port in memory, which has room for everybody, and for one that is closed.
@@ -53,12 +53,12 @@ pub(super) enum Shortage {
     Lasts,
 }
 
-impl Intake {
+impl AcceptBackoff {
     /// `is_in_memory` says that no system is asked for anything.
     pub(super) fn new(address: &Address, is_in_memory: bool) -> Self {
         let domain = address.socket_addr();
         let domain = domain.map_or(Domain::UNIX, Domain::for_address);
-        let intake = Self {
+        let backoff = Self {
             spare: Cell::new(None),
             domain: Cell::new((!is_in_memory).then_some(domain)),
             is_resting: Cell::new(false),
@@ -68,8 +68,8 @@ impl Intake {
             rests: Cell::new(0),
             refused: RefCell::new(BTreeMap::new()),
         };
-        intake.keep_spare();
-        intake
+        backoff.keep_spare();
+        backoff
     }
 
     /// Whether there was no room a moment ago.
@@ -231,11 +231,11 @@ mod tests {
     #[test]
     fn a_port_that_is_closed_while_it_accepts_keeps_no_descriptor() {
         let address = Address::Tcp(([127, 0, 0, 1], 80).into());
-        let intake = Intake::new(&address, false);
-        intake.begin_rest();
-        intake.end_rest();
-        intake.close(); // by the protocol of one that was accepted after the rest
-        intake.is_done();
-        assert!(intake.spare.take().is_none());
+        let backoff = AcceptBackoff::new(&address, false);
+        backoff.begin_rest();
+        backoff.end_rest();
+        backoff.close(); // by the protocol of one that was accepted after the rest
+        backoff.is_done();
+        assert!(backoff.spare.take().is_none());
     }
 }
