@@ -29,9 +29,9 @@ use super::{Canceller, Failure, NotFiredError, Outcome, Resolver, Step, nested, 
 ///
 /// /// Questions on their way, oldest first.
 /// #[derive(Default)]
-/// struct Line { waiting: RefCell<VecDeque<Resolver<String>>> }
+/// struct Questions { waiting: RefCell<VecDeque<Resolver<String>>> }
 ///
-/// impl Line {
+/// impl Questions {
 ///     fn ask(&self) -> Deferred<String> {
 ///         let (answer, resolver) = Deferred::pending();
 ///         self.waiting.borrow_mut().push_back(resolver);
@@ -48,9 +48,9 @@ use super::{Canceller, Failure, NotFiredError, Outcome, Resolver, Step, nested, 
 ///     }
 /// }
 ///
-/// let line = Line::default();
-/// let length = line.ask().map(|text| text.len());
-/// line.answered("yes")?;
+/// let questions = Questions::default();
+/// let length = questions.ask().map(|text| text.len());
+/// questions.answered("yes")?;
 /// assert_eq!(length.result()?, 3);
 /// # Ok::<(), Failure>(())
 /// ```

@@ -33,10 +33,10 @@ use super::pattern::Pattern;
 #[derive(Debug)]
 pub(crate) struct RouteTable<T> {
     /// Routes without a parameter, by their text: found by halving, without allocating.
-    fixed: Vec<Route<T>>,
+    fixed: Vec<Row<T>>,
     /// Routes with parameters, the most specific first.
     // Later: a tree, when a program has hundreds of these. A lookup tries each in turn.
-    capturing: Vec<Route<T>>,
+    capturing: Vec<Row<T>>,
 }
 
 impl<T> RouteTable<T> {
@@ -58,19 +58,19 @@ impl<T> RouteTable<T> {
             }
             methods
         });
-        let (routes, compare): (_, fn(&Pattern, &Pattern) -> Ordering) = if pattern.is_fixed() {
+        let (rows, compare): (_, fn(&Pattern, &Pattern) -> Ordering) = if pattern.is_fixed() {
             (&mut self.fixed, |a, b| a.texts().cmp(b.texts()))
         } else {
             (&mut self.capturing, |a, b| a.ranks().cmp(b.ranks()))
         };
         // Behind its equals, so that of these the first inserted is tried first.
-        let index = routes.partition_point(|route| compare(&route.pattern, &pattern).is_le());
-        let route = Route {
+        let index = rows.partition_point(|row| compare(&row.pattern, &pattern).is_le());
+        let row = Row {
             pattern,
             methods,
             entry,
         };
-        routes.insert(index, route);
+        rows.insert(index, row);
     }
 
     /// Finds the most specific route that takes both the path and the method.
@@ -106,8 +106,8 @@ impl<T> RouteTable<T> {
     }
 
     /// Routes whose text is this path. They are more specific than all that have a parameter.
-    fn fixed_at<S: AsRef<str>>(&self, segments: &[S]) -> impl Iterator<Item = &Route<T>> {
-        let compare = |route: &Route<T>| {
+    fn fixed_at<S: AsRef<str>>(&self, segments: &[S]) -> impl Iterator<Item = &Row<T>> {
+        let compare = |route: &Row<T>| {
             let path = segments.iter().map(AsRef::as_ref);
             route.pattern.texts().cmp(path)
         };
@@ -118,8 +118,9 @@ impl<T> RouteTable<T> {
     }
 }
 
+/// One route.
 #[derive(Debug)]
-struct Route<T> {
+struct Row<T> {
     pattern: Pattern,
     /// `None` takes any. Invariant: has HEAD if it has GET.
     methods: Option<Vec<Method>>,
