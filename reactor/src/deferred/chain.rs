@@ -596,7 +596,7 @@ impl<T: 'static> Root<T> {
             return;
         }
         let made = self.chain.made;
-        let failure = Failure::at(Box::new(super::AbandonedError { made }), made);
+        let failure = Failure::cloneable_at(super::AbandonedError { made }, made);
         let _ = self.fire(Err(failure), made);
     }
 }
@@ -646,7 +646,7 @@ impl<T: 'static> ChainRoot for Root<T> {
         pending::ended(&*self);
         self.chain.progress.set(after);
         self.chain.fired.set(at);
-        let failure = Failure::at(Box::new(CancelledError), at);
+        let failure = Failure::cloneable_at(CancelledError, at);
         self.tail.result.set(Some(Err(failure)));
         run(self.clone(), self);
     }

@@ -43,13 +43,23 @@ pub struct Failure(Box<Inner>);
 struct Inner {
     error: Box<dyn Error + Send + Sync>,
     location: &'static Location<'static>,
+    /// How to clone the error, where that is known.
+    clone: Option<CloneError>,
 }
+
+type CloneError = fn(&(dyn Error + Send + Sync + 'static)) -> Option<Box<dyn Error + Send + Sync>>;
 
 impl Failure {
     /// Wraps an error. The `?` operator and `into()` do the same.
     #[track_caller]
     pub fn new(error: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
         Self::at(error.into(), Location::caller())
+    }
+
+    /// Wraps an error that can be cloned, so that [`share`](Self::share) keeps its type.
+    #[track_caller]
+    pub fn cloneable(error: impl Error + Clone + Send + Sync + 'static) -> Self {
+        Self::cloneable_at(error, Location::caller())
     }
 
     /// Makes a Failure out of a sentence, where no error type is worth defining.
@@ -77,14 +87,88 @@ impl Failure {
         location: &'static Location<'static>,
     ) -> Self {
         let message = guard::message(payload);
-        Self::at(Box::new(PanicError { message }), location)
+        Self::cloneable_at(PanicError { message }, location)
     }
 
     pub(crate) fn at(
         error: Box<dyn Error + Send + Sync>,
         location: &'static Location<'static>,
     ) -> Self {
-        Self(Box::new(Inner { error, location }))
+        let clone = None;
+        Self(Box::new(Inner {
+            error,
+            location,
+            clone,
+        }))
+    }
+
+    pub(crate) fn cloneable_at<E: Error + Clone + Send + Sync + 'static>(
+        error: E,
+        location: &'static Location<'static>,
+    ) -> Self {
+        Self(Box::new(Inner {
+            error: Box::new(error),
+            location,
+            clone: Some(|error| Some(Box::new(error.downcast_ref::<E>()?.clone()))),
+        }))
+    }
+
+    /// The same failure for one more waiter, from the same source line: where one cause fails
+    /// several Deferreds.
+    ///
+    /// An error that was wrapped with [`cloneable`](Self::cloneable) keeps its type, and so do those
+    /// with which Deferreds and connections end by themselves: [`CancelledError`], [`TimeoutError`],
+    /// [`AbandonedError`], [`PanicError`], [`ConnectionDone`], [`ConnectionLost`] and
+    /// [`ConnectionAborted`]. Of any other error the text remains, with the texts of its sources: a
+    /// library may wrap errors that nobody can clone.
+    ///
+    /// [`CancelledError`]: crate::CancelledError
+    /// [`TimeoutError`]: crate::TimeoutError
+    /// [`AbandonedError`]: crate::AbandonedError
+    /// [`ConnectionDone`]: crate::net::ConnectionDone
+    /// [`ConnectionLost`]: crate::net::ConnectionLost
+    /// [`ConnectionAborted`]: crate::net::ConnectionAborted
+    ///
+    /// ```
+    /// use deferred_reactor::net::{ConnectionLost, Protocol, Transport};
+    /// use deferred_reactor::{Deferred, Failure, Resolver, testing::MemoryReactor};
+    ///
+    /// /// A client whose questions fail with the reason when the connection does.
+    /// struct Questions { waiting: Vec<Resolver<String>> }
+    ///
+    /// impl Protocol for Questions {
+    ///     fn data_received(&mut self, _: &Transport, _: &[u8]) -> Result<(), Failure> {
+    ///         Ok(()) // ... answers the oldest
+    ///     }
+    ///     fn connection_lost(&mut self, reason: &Failure) {
+    ///         for resolver in self.waiting.drain(..) {
+    ///             let _ = resolver.errback(reason.share());
+    ///         }
+    ///     }
+    /// }
+    ///
+    /// let (answer, resolver) = Deferred::pending();
+    /// let memory = MemoryReactor::new();
+    /// let server = memory.connect(Questions { waiting: vec![resolver] });
+    /// memory.pump();
+    /// server.reset();
+    /// memory.pump();
+    /// assert!(answer.result().unwrap_err().is::<ConnectionLost>());
+    /// ```
+    pub fn share(&self) -> Self {
+        let Inner {
+            error,
+            location,
+            clone,
+        } = &*self.0;
+        match clone.and_then(|clone| clone(&**error)) {
+            Some(error) => Self(Box::new(Inner {
+                error,
+                location,
+                clone: *clone,
+            })),
+            None => Self::cloneable_at(ErrorText::of(&**error), location),
+        }
     }
 
     /// The error as an `E`, if it is one (Twisted's `Failure.check`).
@@ -118,10 +202,18 @@ impl Failure {
     ///
     /// The unchanged Failure when it holds another type.
     pub fn trap<E: Error + 'static>(self) -> Result<E, Failure> {
-        let Inner { error, location } = *self.0;
+        let Inner {
+            error,
+            location,
+            clone,
+        } = *self.0;
         match error.downcast::<E>() {
             Ok(error) => Ok(*error),
-            Err(error) => Err(Self::at(error, location)),
+            Err(error) => Err(Self(Box::new(Inner {
+                error,
+                location,
+                clone,
+            }))),
         }
     }
 
@@ -140,6 +232,34 @@ impl Failure {
     /// has called it.
     pub fn location(&self) -> &'static Location<'static> {
         self.0.location
+    }
+}
+
+/// What [`Failure::share`] keeps of an error that cannot be cloned.
+#[derive(Debug, Clone)]
+struct ErrorText {
+    text: String,
+    source: Option<Box<ErrorText>>,
+}
+
+impl ErrorText {
+    fn of(error: &(dyn Error + 'static)) -> Self {
+        Self {
+            text: error.to_string(),
+            source: error.source().map(|source| Box::new(Self::of(source))),
+        }
+    }
+}
+
+impl fmt::Display for ErrorText {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+impl Error for ErrorText {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        self.source.as_ref().map(|source| &**source as _)
     }
 }
 
@@ -205,20 +325,42 @@ mod tests {
         assert!(failure.trap::<std::num::ParseIntError>().is_ok());
     }
 
+    #[derive(Debug)]
+    struct Outer(std::num::ParseIntError);
+
+    impl fmt::Display for Outer {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            write!(f, "cannot read the port")
+        }
+    }
+
+    impl Error for Outer {
+        fn source(&self) -> Option<&(dyn Error + 'static)> {
+            Some(&self.0)
+        }
+    }
+
+    #[test]
+    fn a_shared_failure_keeps_a_type_that_can_be_cloned_and_the_line() {
+        let number = "x".parse::<i32>().unwrap_err();
+        let failure = Failure::cloneable(number.clone());
+        let shared = failure.trap::<PanicError>().unwrap_err().share().share();
+        assert_eq!(shared.check(), Some(&number));
+        assert_eq!(shared.location().file(), file!());
+        assert_eq!(shared.trap::<std::num::ParseIntError>().unwrap(), number);
+    }
+
+    #[test]
+    fn a_shared_failure_keeps_the_texts_of_any_other_error() {
+        let failure = Failure::new(Outer("x".parse::<i32>().unwrap_err()));
+        let shared = failure.share().share();
+        assert!(!shared.is::<Outer>());
+        assert_eq!(format!("{shared:#?}"), format!("{failure:#?}"));
+        assert_eq!(shared.to_string(), "cannot read the port");
+    }
+
     #[test]
     fn debug_is_a_sentence_with_its_sources() {
-        #[derive(Debug)]
-        struct Outer(std::num::ParseIntError);
-        impl fmt::Display for Outer {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                write!(f, "cannot read the port")
-            }
-        }
-        impl Error for Outer {
-            fn source(&self) -> Option<&(dyn Error + 'static)> {
-                Some(&self.0)
-            }
-        }
         let failure = Failure::new(Outer("x".parse::<i32>().unwrap_err()));
         assert_eq!(
             format!("{failure:?}"),

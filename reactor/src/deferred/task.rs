@@ -271,14 +271,14 @@ impl<F: 'static, T: 'static> ChainRoot for Task<F, T> {
         }
         if let Some(future) = self.future.take() {
             self.drop_future(future);
-            let cancelled = Failure::at(Box::new(CancelledError), at);
+            let cancelled = Failure::cloneable_at(CancelledError, at);
             chain::continue_with(self.end(Err(cancelled), at));
         }
     }
 }
 
 fn abandoned(made: Line) -> Failure {
-    Failure::at(Box::new(AbandonedError { made }), made)
+    Failure::cloneable_at(AbandonedError { made }, made)
 }
 
 /// What all wakers of one task share.

@@ -30,7 +30,7 @@ impl<T> Deferred<T> {
         let line = Location::caller();
         self.add_timeout_with(timeout, clock, move |result, timeout| match result {
             Err(failure) if failure.is::<CancelledError>() => {
-                Err(Failure::at(Box::new(TimeoutError::new(timeout)), line))
+                Err(Failure::cloneable_at(TimeoutError::new(timeout), line))
             }
             result => result,
         })

@@ -181,7 +181,7 @@ impl Connection {
             return false;
         }
         if self.flags.is_aborting.get() {
-            self.lose(core, ConnectionAborted.into());
+            self.lose(core, Failure::cloneable(ConnectionAborted));
             return false;
         }
         true
@@ -244,7 +244,7 @@ impl Connection {
                     });
                     if self.flags.write_is_closed.get() {
                         // Neither side sends any more, and no event will come.
-                        self.lose(core, ConnectionDone.into());
+                        self.lose(core, Failure::cloneable(ConnectionDone));
                     }
                     false
                 }
@@ -264,7 +264,10 @@ impl Connection {
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                 Err(error) => {
-                    self.lose(core, ConnectionLost { cause: Some(error) }.into());
+                    self.lose(
+                        core,
+                        Failure::cloneable(ConnectionLost { cause: Some(error) }),
+                    );
                     false
                 }
             };
@@ -313,7 +316,10 @@ impl Connection {
                 }
                 Err(error) => {
                     self.put_back(output);
-                    self.lose(core, ConnectionLost { cause: Some(error) }.into());
+                    self.lose(
+                        core,
+                        Failure::cloneable(ConnectionLost { cause: Some(error) }),
+                    );
                     return false;
                 }
             }
@@ -371,7 +377,7 @@ impl Connection {
     fn end(self: &Rc<Self>, core: &Rc<Core>) -> bool {
         if self.flags.is_closing.get() {
             self.discard_input(core);
-            self.lose(core, ConnectionDone.into());
+            self.lose(core, Failure::cloneable(ConnectionDone));
             return false;
         }
         self.flags.write_is_closed.set(true);
@@ -384,7 +390,7 @@ impl Connection {
             Ok(())
         });
         if self.flags.read_is_closed.get() {
-            self.lose(core, ConnectionDone.into());
+            self.lose(core, Failure::cloneable(ConnectionDone));
         }
         false
     }
@@ -542,7 +548,7 @@ impl Descriptor for Connection {
         // What the protocol asks for meanwhile is seen to here, or found by `has_work`.
         self.flags.is_queued.set(true);
         if self.flags.is_aborting.get() {
-            return self.lose(core, ConnectionAborted.into());
+            return self.lose(core, Failure::cloneable(ConnectionAborted));
         }
         self.read(core);
         if self.flags.is_broken.get() && !self.wants_data() {
@@ -551,7 +557,7 @@ impl Descriptor for Connection {
                 Some(stream) => stream.take_error().ok().flatten(),
                 None => None,
             };
-            return self.lose(core, ConnectionLost { cause }.into());
+            return self.lose(core, Failure::cloneable(ConnectionLost { cause }));
         }
         self.flush(core);
         self.flags.is_queued.set(false);
@@ -573,8 +579,8 @@ impl Descriptor for Connection {
         self.discard_input(core);
         let reason = match self.flags.is_aborting.get() {
             // The peer must not take what it got for all.
-            true => ConnectionAborted.into(),
-            false => ConnectionLost { cause: None }.into(),
+            true => Failure::cloneable(ConnectionAborted),
+            false => Failure::cloneable(ConnectionLost { cause: None }),
         };
         self.lose(core, reason);
     }

@@ -9,6 +9,7 @@ use std::time::Instant;
 use super::ClientFactory;
 use super::dial::{Dialer, State};
 use super::{ConnectorError, Transport, UserError};
+use crate::deferred::Failure;
 use crate::reactor::Reactor;
 use crate::time::TimeSource;
 
@@ -69,7 +70,10 @@ impl Connector {
     pub fn stop_connecting(&self) -> Result<(), ConnectorError> {
         let core = self.0.core.upgrade().ok_or(ConnectorError::ReactorGone)?;
         let address = self.0.address.clone();
-        match self.0.fail(&core, |_| UserError { address }.into()) {
+        match self
+            .0
+            .fail(&core, |_| Failure::cloneable(UserError { address }))
+        {
             true => Ok(()),
             false => Err(ConnectorError::NotConnecting),
         }

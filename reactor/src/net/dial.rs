@@ -220,7 +220,7 @@ impl Dialer {
                     dialer.address,
                     Attempts(&dialer.address, &attempts)
                 );
-                TimeoutError::waiting_for(to, limit).into()
+                Failure::cloneable(TimeoutError::waiting_for(to, limit))
             });
         });
         self.state.replace(State::Connecting(Race {

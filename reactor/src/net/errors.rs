@@ -27,9 +27,9 @@ pub struct ConnectionLost {
     pub cause: Option<io::Error>,
 }
 
-impl ConnectionLost {
-    /// The same error once more, for one more of those who are to be told.
-    pub fn again(&self) -> Self {
+impl Clone for ConnectionLost {
+    fn clone(&self) -> Self {
+        // The system's errors cannot be cloned, but their numbers can.
         let cause = self.cause.as_ref().map(|cause| match cause.raw_os_error() {
             Some(code) => io::Error::from_raw_os_error(code),
             None => io::Error::new(cause.kind(), cause.to_string()),
@@ -63,48 +63,10 @@ impl fmt::Display for ConnectionAborted {
 
 impl Error for ConnectionAborted {}
 
-/// The reason that a connection has ended, once more: for each of those who waited for it.
-///
-/// [`ConnectionDone`], [`ConnectionLost`] and [`ConnectionAborted`] stay what they are; of another
-/// error, such as one that the protocol has returned, the text is left.
-///
-/// ```
-/// use deferred_reactor::net::{self, ConnectionLost, Protocol, Transport};
-/// use deferred_reactor::{Deferred, Failure, Resolver, testing::MemoryReactor};
-///
-/// /// A client whose questions fail with the reason when the connection does.
-/// struct Questions { waiting: Vec<Resolver<String>> }
-///
-/// impl Protocol for Questions {
-///     fn data_received(&mut self, _: &Transport, _: &[u8]) -> Result<(), Failure> {
-///         Ok(()) // ... answers the oldest
-///     }
-///     fn connection_lost(&mut self, reason: &Failure) {
-///         for resolver in self.waiting.drain(..) {
-///             let _ = resolver.errback(net::same_reason(reason));
-///         }
-///     }
-/// }
-///
-/// let (answer, resolver) = Deferred::pending();
-/// let memory = MemoryReactor::new();
-/// let server = memory.connect(Questions { waiting: vec![resolver] });
-/// memory.pump();
-/// server.reset();
-/// memory.pump();
-/// assert!(answer.result().unwrap_err().is::<ConnectionLost>());
-/// ```
+/// [`Failure::share`], under the name that it had.
+#[doc(hidden)]
 pub fn same_reason(reason: &Failure) -> Failure {
-    let error: Box<dyn Error + Send + Sync> = if reason.is::<ConnectionDone>() {
-        Box::new(ConnectionDone)
-    } else if reason.is::<ConnectionAborted>() {
-        Box::new(ConnectionAborted)
-    } else if let Some(lost) = reason.check::<ConnectionLost>() {
-        Box::new(lost.again())
-    } else {
-        reason.to_string().into()
-    };
-    Failure::at(error, reason.location())
+    reason.share()
 }
 
 /// A port could not be opened.
@@ -142,16 +104,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_same_reason_is_of_the_same_type_and_from_the_same_line() {
+    fn a_shared_connection_lost_says_what_the_system_said() {
         let cause = Some(io::Error::from_raw_os_error(104));
-        let lost = Failure::new(ConnectionLost { cause });
-        let again = same_reason(&same_reason(&lost));
-        assert_eq!(again.location(), lost.location());
-        let cause = &again.check::<ConnectionLost>().unwrap().cause;
+        let lost = Failure::cloneable(ConnectionLost { cause });
+        let shared = lost.share().share();
+        let cause = &shared.check::<ConnectionLost>().unwrap().cause;
         assert_eq!(cause.as_ref().unwrap().raw_os_error(), Some(104));
-        assert!(same_reason(&Failure::new(ConnectionDone)).is::<ConnectionDone>());
-        assert!(same_reason(&Failure::new(ConnectionAborted)).is::<ConnectionAborted>());
-        let other = same_reason(&Failure::message("line too long"));
-        assert_eq!(other.to_string(), "line too long");
     }
 }

@@ -90,7 +90,7 @@ pub trait Protocol: 'static {
     /// The reason holds [`ConnectionDone`](super::ConnectionDone),
     /// [`ConnectionLost`](super::ConnectionLost), [`ConnectionAborted`](super::ConnectionAborted),
     /// or the error that this protocol returned. To fail what still waits for the peer with it, see
-    /// [`same_reason`](super::same_reason).
+    /// [`Failure::share`].
     fn connection_lost(&mut self, reason: &Failure) {
         let _ = reason;
     }
