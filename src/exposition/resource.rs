@@ -271,14 +271,8 @@ fn tell(waiting: Vec<Resolver<Exposition>>, result: Result<Exposition, Failure>)
             }
         }
         Err(failure) => {
-            let text = failure.to_string();
-            let mut failure = Some(failure);
             for resolver in waiting {
-                // The first is given the failure itself, to be logged with its lines.
-                let failure = failure
-                    .take()
-                    .unwrap_or_else(|| Failure::message(text.clone()));
-                let _ = resolver.errback(failure);
+                let _ = resolver.errback(failure.share());
             }
         }
     }

@@ -352,7 +352,7 @@ enum Arrival {
     Awaited(Vec<Resolver<Rc<dyn Resource>>>),
     Here(Rc<dyn Resource>),
     /// What the Deferred failed with.
-    Failed(String),
+    Failed(Failure),
 }
 
 impl DeferredResource {
@@ -362,20 +362,18 @@ impl DeferredResource {
         let arrival = Rc::new(RefCell::new(Arrival::Awaited(Vec::new())));
         let state = arrival.clone();
         drop(resource.add_both(move |result| {
-            let (next, mut failure) = match result {
-                Ok(resource) => (Arrival::Here(resource), None),
-                Err(failure) => (Arrival::Failed(failure.to_string()), Some(failure)),
+            let next = match result {
+                Ok(resource) => Arrival::Here(resource),
+                Err(failure) => Arrival::Failed(failure),
             };
             let Arrival::Awaited(asked) = state.replace(next) else {
                 return Ok(());
             };
             for resolver in asked {
-                // The first is given the failure itself, to be logged with its lines.
-                let answer = match (&*state.borrow(), failure.take()) {
-                    (_, Some(failure)) => Err(failure),
-                    (Arrival::Here(resource), None) => Ok(resource.clone()),
-                    (Arrival::Failed(text), None) => Err(Failure::message(text)),
-                    (Arrival::Awaited(_), None) => return Ok(()),
+                let answer = match &*state.borrow() {
+                    Arrival::Here(resource) => Ok(resource.clone()),
+                    Arrival::Failed(failure) => Err(failure.share()),
+                    Arrival::Awaited(_) => return Ok(()),
                 };
                 // A request whose client has gone was cancelled.
                 let _ = resolver.fire(answer);
@@ -394,7 +392,7 @@ impl Resource for DeferredResource {
     fn render(&self, _: Request) -> Rendered {
         match &mut *self.0.borrow_mut() {
             Arrival::Here(resource) => Rendered::Resource(resource.clone()),
-            Arrival::Failed(text) => Rendered::Failed(Failure::message(text.clone())),
+            Arrival::Failed(failure) => Rendered::Failed(failure.share()),
             Arrival::Awaited(asked) => {
                 if asked.len() == asked.capacity() {
                     // Clients that gave up leave nothing behind, however many there are.
