@@ -6,6 +6,8 @@ use std::rc::Rc;
 
 use super::chain::{self, ChainRoot, Line, Link, Root, Source};
 use super::unhandled::{self, Unhandled, is_debugging};
+#[cfg(doc)]
+use super::{CancelledError, on_unhandled};
 use super::{Canceller, Failure, NotFiredError, Outcome, Resolver, Step, nested, pending};
 
 /// A value that will exist later, and what to do with it then.

@@ -9,6 +9,8 @@ use std::rc::{Rc, Weak};
 
 use bytes::Bytes;
 
+#[cfg(doc)]
+use super::Protocol;
 use super::connection::{Connection, Flags};
 use super::output::{Output, WORTH_SHARING};
 use super::producer::Producer;
