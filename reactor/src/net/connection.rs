@@ -6,11 +6,14 @@
 //! never called from inside itself, all that was written while handling one event leaves at once, and
 //! every call is allowed at any time.
 
+mod interruption;
+
 use std::cell::{Cell, RefCell};
 use std::io::{self, Read};
 use std::net::Shutdown;
 use std::rc::{Rc, Weak};
 
+use self::interruption::{Interruption, Switch};
 use super::output::Output;
 use super::stream::Stream;
 use super::{Address, ConnectionAborted, ConnectionDone, ConnectionLost, Protocol, Transport};
@@ -58,6 +61,8 @@ pub(crate) struct Connection {
     pub(super) peer: Address,
     /// Bytes that the system has taken, in all.
     pub(super) sent: Cell<u64>,
+    /// A protocol that is to take over, or has, and has not read what was left over.
+    switch: Cell<Option<Box<Switch>>>,
     pub(super) flags: Flags,
 }
 
@@ -84,9 +89,14 @@ pub(super) struct Flags {
     pub(super) is_half_closing: Cell<bool>,
     /// The sending side is shut down.
     pub(super) write_is_closed: Cell<bool>,
-    /// Close as soon as possible, whatever is unsent.
-    pub(super) is_aborting: Cell<bool>,
-    /// Much was queued, or could not be sent at once: the protocol is told when it has gone.
+    /// What comes before the next event.
+    interruption: Cell<Interruption>,
+    /// The protocol was told that it is connected.
+    has_begun: Cell<bool>,
+    /// The protocol was told that the peer has closed its side, behind input that it does not read.
+    knows_of_end: Cell<bool>,
+    /// Much was queued, or could not be sent at once, or the protocol has asked for it: it is told
+    /// when everything has gone.
     has_backlog: Cell<bool>,
     /// The protocol knows that the system takes nothing more for now.
     is_told_blocked: Cell<bool>,
@@ -111,6 +121,7 @@ impl Connection {
             output: Cell::new(None),
             peer,
             sent: Cell::new(0),
+            switch: Cell::new(None),
             flags: Flags::default(),
         })
     }
@@ -122,6 +133,7 @@ impl Connection {
 
     /// Tells the protocol that it is connected.
     pub(crate) fn start(self: &Rc<Self>, core: &Rc<Core>) {
+        self.flags.has_begun.set(true);
         // Named apart from the port that accepted it, or the attempt to connect.
         let name = self.callback();
         watch(
@@ -147,8 +159,21 @@ impl Connection {
         Transport(Rc::downgrade(self))
     }
 
-    /// Calls the protocol. `false` if the connection is lost now.
+    /// Calls the protocol, and does what it has interrupted the connection for. `false` if the
+    /// connection is lost now.
+    #[inline]
     fn tell(
+        self: &Rc<Self>,
+        core: &Rc<Core>,
+        call: impl FnOnce(&mut dyn Protocol, &Transport) -> Result<(), Failure>,
+    ) -> bool {
+        self.call(core, call)
+            && (self.flags.interruption.get() == Interruption::None
+                || self.serve_interruption(core))
+    }
+
+    /// Calls the protocol. `false` if the connection is lost now.
+    fn call(
         self: &Rc<Self>,
         core: &Rc<Core>,
         call: impl FnOnce(&mut dyn Protocol, &Transport) -> Result<(), Failure>,
@@ -180,10 +205,6 @@ impl Connection {
             self.lose(core, failure);
             return false;
         }
-        if self.flags.is_aborting.get() {
-            self.lose(core, Failure::cloneable(ConnectionAborted));
-            return false;
-        }
         true
     }
 
@@ -213,6 +234,11 @@ impl Connection {
         }
         // Not while it panics: two panics at once are the end of the process.
         guard("dropping the protocol of a connection", || drop(protocol));
+        if let Some(switch) = self.switch.take() {
+            guard("dropping the next protocol of a connection", || {
+                drop(switch)
+            });
+        }
         if self.flags.has_connector.get() {
             core.clients().lost(core, self.slot, reason);
         }
@@ -276,6 +302,30 @@ impl Connection {
             }
         }
         core.put_read_buffer(buffer);
+    }
+
+    /// The peer has closed its side, and the protocol does not read up to there.
+    #[cold]
+    fn tell_of_unread_end(self: &Rc<Self>, core: &Rc<Core>) {
+        let flags = &self.flags;
+        let is_unread = !flags.is_closing.get() && !flags.read_is_closed.get();
+        if is_unread && !flags.knows_of_end.replace(true) {
+            self.tell(core, |protocol, transport| {
+                protocol.peer_closed(transport);
+                Ok(())
+            });
+        }
+    }
+
+    /// Takes a producer away that keeps the connection open, and tells it that nobody wants any
+    /// more.
+    pub(super) fn stop_producer(self: &Rc<Self>, core: &Core) {
+        if self.is_held_open()
+            && let Some(producer) = self.with_queue(Output::unregister).flatten()
+        {
+            self.call_producer(core, || producer.stop());
+            guard("dropping the producer of a connection", || drop(producer));
+        }
     }
 
     /// Sends until everything is sent, the system takes no more, or others should have a turn.
@@ -467,8 +517,7 @@ impl Connection {
     /// should not wait for ever, nor take what has come for all.
     pub(super) fn call_producer(self: &Rc<Self>, core: &Core, call: impl FnOnce()) {
         if guard("the producer of a connection", call).is_none() && !self.is_lost() {
-            self.flags.is_aborting.set(true);
-            self.request_service(core);
+            self.abort(core);
         }
     }
 
@@ -504,8 +553,9 @@ impl Connection {
         let flags = &self.flags;
         // In the order that takes the fewest looks at one that has none.
         (flags.may_read.get() && self.wants_data()
-            || !flags.write_is_blocked.get() && (self.has_to_flush() || self.is_to_end())
-            || flags.is_aborting.get())
+            || !flags.write_is_blocked.get()
+                && (flags.has_backlog.get() || self.has_to_flush() || self.is_to_end())
+            || flags.interruption.get() != Interruption::None && self.has_interruption())
             && !self.is_lost()
     }
 
@@ -547,8 +597,8 @@ impl Descriptor for Connection {
     fn service(self: Rc<Self>, core: &Rc<Core>) {
         // What the protocol asks for meanwhile is seen to here, or found by `has_work`.
         self.flags.is_queued.set(true);
-        if self.flags.is_aborting.get() {
-            return self.lose(core, Failure::cloneable(ConnectionAborted));
+        if self.flags.interruption.get() != Interruption::None && !self.serve_interruption(core) {
+            return;
         }
         self.read(core);
         if self.flags.is_broken.get() && !self.wants_data() {
@@ -558,6 +608,9 @@ impl Descriptor for Connection {
                 None => None,
             };
             return self.lose(core, Failure::cloneable(ConnectionLost { cause }));
+        }
+        if self.flags.has_hung_up.get() && !self.wants_data() {
+            self.tell_of_unread_end(core);
         }
         self.flush(core);
         self.flags.is_queued.set(false);
@@ -577,7 +630,7 @@ impl Descriptor for Connection {
             self.put_back(output);
         }
         self.discard_input(core);
-        let reason = match self.flags.is_aborting.get() {
+        let reason = match self.flags.interruption.get() == Interruption::Abort {
             // The peer must not take what it got for all.
             true => Failure::cloneable(ConnectionAborted),
             false => Failure::cloneable(ConnectionLost { cause: None }),

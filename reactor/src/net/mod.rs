@@ -10,7 +10,8 @@
 //! |---------------------------------------------------------------------|---------------------------------|
 //! | [`connection_made`](Protocol::connection_made)                      | once                            |
 //! | [`data_received`](Protocol::data_received)                          | as often as bytes come          |
-//! | [`write_drained`](Protocol::write_drained)                          | when the peer reads again, after a jam |
+//! | [`write_drained`](Protocol::write_drained)                          | when the peer reads again, after a jam, or when asked for |
+//! | [`peer_closed`](Protocol::peer_closed)                              | at most once, where the peer has closed its side and the protocol has paused |
 //! | [`write_connection_lost`](Protocol::write_connection_lost)          | once, where the protocol has closed its sending side |
 //! | [`read_connection_lost`](Protocol::read_connection_lost)            | once, where the peer has closed its own; no data comes after it |
 //! | [`connection_lost`](Protocol::connection_lost)                      | once, whatever the reason       |
@@ -49,7 +50,8 @@
 //! | push | whenever it has something | to pause, inside the write that went beyond the limit; to resume, once everything is sent |
 //! | pull | one piece when asked      | to resume, at registration and whenever everything is sent  |
 //!
-//! Both are told to stop when the connection is lost, before the protocol is told. While one is
+//! Both are told to stop when the connection is lost, before the protocol is told; and when the peer
+//! closes its side, unless the protocol has a `read_connection_lost` of its own. While one is
 //! registered, [`lose_connection`](Transport::lose_connection) and
 //! [`lose_write_connection`](Transport::lose_write_connection) wait until it is
 //! [unregistered](Transport::unregister_producer): a producer that has written its last bytes

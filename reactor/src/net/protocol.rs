@@ -53,9 +53,24 @@ pub trait Protocol: 'static {
     ///
     /// Closes the connection once everything is sent, unless overridden: that is how a protocol
     /// says that it knows about connections that are closed on one side only (Twisted's
-    /// `IHalfCloseableProtocol`).
+    /// `IHalfCloseableProtocol`). A producer that keeps the connection open is told to stop at once.
     fn read_connection_lost(&mut self, transport: &Transport) {
-        transport.lose_connection();
+        transport.close_after_peer();
+    }
+
+    /// The peer will send no more, or has gone altogether, and there is input that this protocol has
+    /// not read, since it has [paused](Transport::pause_producing). Called at most once.
+    ///
+    /// For a protocol that works on an answer and wants to know whether somebody waits for it. What
+    /// the peer has sent can still be read: [`read_connection_lost`](Self::read_connection_lost)
+    /// comes behind it, as always. A peer that resets the connection is told by `connection_lost`,
+    /// paused or not.
+    ///
+    /// The end comes behind all that the peer has sent, so the system learns of it when it has room
+    /// for the rest. The end of a peer that has sent more than the receive buffer of the socket holds,
+    /// some 100 KiB on most systems, is noticed when the protocol has read some of it.
+    fn peer_closed(&mut self, transport: &Transport) {
+        let _ = transport;
     }
 
     /// Our sending side is closed, as [`lose_write_connection`] had asked: everything is sent, and

@@ -9,12 +9,10 @@ use std::rc::{Rc, Weak};
 
 use bytes::Bytes;
 
-#[cfg(doc)]
-use super::Protocol;
 use super::connection::{Connection, Flags};
 use super::output::{Output, WORTH_SHARING};
 use super::producer::Producer;
-use super::{Address, ProducerRegisteredError, PullProducer, PushProducer};
+use super::{Address, ProducerRegisteredError, Protocol, PullProducer, PushProducer};
 use crate::guard::guard;
 use crate::reactor::{Core, Reactor};
 use crate::time::TimeSource;
@@ -103,16 +101,21 @@ impl Transport {
         })
     }
 
-    /// Bytes that the system has taken so far, in all; zero once the connection is lost. While it
-    /// grows, the peer reads.
+    /// Bytes that the system has taken so far, in all. While it grows, the peer reads. It still tells
+    /// inside [`connection_lost`](Protocol::connection_lost), and zero afterwards.
     pub fn sent(&self) -> u64 {
-        self.connection()
+        self.0
+            .upgrade()
             .map_or(0, |connection| connection.sent.get())
     }
 
     /// Has the protocol told, by one call of [`write_drained`](Protocol::write_drained), once
     /// everything that was written has been taken by the system. Without this it is told only where
-    /// much was queued, or the system did not take everything at once.
+    /// much was queued, or the system did not take everything at once. If nothing waits to be sent, it
+    /// is told soon.
+    ///
+    /// A connection that is closed by [`lose_connection`](Self::lose_connection) before that tells
+    /// it by a `connection_lost` with [`ConnectionDone`](super::ConnectionDone).
     ///
     /// ```
     /// use std::{cell::Cell, rc::Rc};
@@ -149,6 +152,15 @@ impl Transport {
         }
     }
 
+    /// The peer will send no more, and the protocol has nothing to add: what produces for it is
+    /// told to stop.
+    pub(super) fn close_after_peer(&self) {
+        if let Some((connection, core)) = self.connected() {
+            connection.stop_producer(&core);
+        }
+        self.lose_connection();
+    }
+
     /// Closes the connection once everything is sent, and its producer, if there is one, is
     /// unregistered. Nothing is read any more.
     pub fn lose_connection(&self) {
@@ -167,11 +179,59 @@ impl Transport {
     /// Closes the connection soon, without sending what is queued; the peer sees a reset. The
     /// protocol is told later, and not inside this call.
     pub fn abort_connection(&self) {
-        self.set(|flags| &flags.is_aborting);
+        if let Some((connection, core)) = self.connected() {
+            connection.abort(&core);
+        }
+    }
+
+    /// Has another protocol take over, as after an upgrade (Twisted's `switchProtocol`).
+    ///
+    /// The present protocol is dropped when it returns, or soon if it is not being called, without
+    /// having been told `connection_lost`. The new one is told `connection_made`, then given
+    /// `unread` in one piece, which is what the present one was given and has no use for, and then
+    /// whatever the peer sends. It reads at once, also where the present one has
+    /// [paused](Self::pause_producing). What is queued is still sent; a producer stays registered,
+    /// and the buffer limit as it is.
+    ///
+    /// If the connection is lost before that, the present protocol is told, and the new one is
+    /// dropped.
+    ///
+    /// ```
+    /// use deferred_reactor::{Failure, net::{Protocol, Transport}, testing::MemoryReactor};
+    ///
+    /// /// Waits for the line that says what comes.
+    /// struct Hello;
+    /// impl Protocol for Hello {
+    ///     fn data_received(&mut self, transport: &Transport, data: &[u8]) -> Result<(), Failure> {
+    ///         if let Some(rest) = data.strip_prefix(b"echo\n") {
+    ///             transport.switch_protocol(Box::new(Echo), rest.to_vec());
+    ///         }
+    ///         Ok(())
+    ///     }
+    /// }
+    ///
+    /// struct Echo;
+    /// impl Protocol for Echo {
+    ///     fn data_received(&mut self, transport: &Transport, data: &[u8]) -> Result<(), Failure> {
+    ///         transport.write(data);
+    ///         Ok(())
+    ///     }
+    /// }
+    ///
+    /// let memory = MemoryReactor::new();
+    /// let peer = memory.connect(Hello);
+    /// assert_eq!(peer.exchange("echo\none"), b"one");
+    /// assert_eq!(peer.exchange("two"), b"two");
+    /// ```
+    pub fn switch_protocol(&self, protocol: Box<dyn Protocol>, unread: Vec<u8>) {
+        if let Some((connection, core)) = self.connected() {
+            connection.switch_protocol(&core, protocol, unread);
+        }
     }
 
     /// Stops reading: the protocol is given no data until
-    /// [`resume_producing`](Self::resume_producing).
+    /// [`resume_producing`](Self::resume_producing). It is still told when the peer closes its side
+    /// ([`peer_closed`](Protocol::peer_closed)), and when the connection breaks.
     pub fn pause_producing(&self) {
         if let Some(connection) = self.connection() {
             connection.flags.is_paused.set(true);
