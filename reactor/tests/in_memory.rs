@@ -126,6 +126,43 @@ fn nothing_happens_before_the_turn() {
     assert!(!memory.turn(), "nothing is left");
 }
 
+/// F-45: what has arrived while the protocol had paused comes in pieces as well.
+#[test]
+fn a_protocol_that_pauses_is_given_no_more_at_once_than_was_said() {
+    for seed in [None, Some(1), Some(2)] {
+        let memory = seed.map_or_else(MemoryReactor::new, MemoryReactor::with_seed);
+        let sizes = Rc::new(RefCell::new(Vec::new()));
+        let seen = sizes.clone();
+        let peer = memory.connect(Script::new().data(move |transport, data| {
+            seen.borrow_mut().push(data.len());
+            if seen.borrow().len() == 1 {
+                transport.pause_producing();
+            }
+            Ok(())
+        }));
+        memory.pump();
+        peer.deliver_at_most(10);
+        peer.send([b'x'; 35]);
+        memory.pump();
+        assert_eq!(sizes.borrow().len(), 1);
+        peer.transport().unwrap().resume_producing();
+        memory.pump();
+        let sizes = sizes.borrow();
+        assert_eq!(sizes.iter().sum::<usize>(), 35);
+        assert!(sizes.iter().all(|size| *size <= 10), "{sizes:?}");
+        if seed.is_none() {
+            assert_eq!(*sizes, [10, 10, 10, 5]);
+        }
+        // Closing is not a reset because of what came in pieces.
+        peer.transport().unwrap().pause_producing();
+        peer.send([b'x'; 35]);
+        memory.pump();
+        peer.transport().unwrap().lose_connection();
+        memory.pump();
+        assert!(peer.has_ended() && !peer.is_reset());
+    }
+}
+
 /// B-15.
 #[test]
 fn what_is_sent_arrives_whole_or_in_pieces() {

@@ -458,6 +458,10 @@ impl Connection {
                 break;
             }
             let outcome = match &*self.stream.borrow() {
+                Some(Stream::Memory(stream)) => {
+                    stream.discard();
+                    break;
+                }
                 Some(stream) => (&*stream).read(&mut buffer),
                 None => break,
             };

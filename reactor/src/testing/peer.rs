@@ -93,7 +93,7 @@ impl MemoryConnection {
     }
 
     /// From now on, at most so many bytes arrive in a turn, and at least one: `data_received` is
-    /// given no more at once. Without a limit, everything that was sent arrives in one turn, unless
+    /// given no more at once, also where several pieces have arrived while it had paused. Without a limit, everything that was sent arrives in one turn, unless
     /// the reactor has a [seed](super::MemoryReactor::with_seed).
     pub fn deliver_at_most(&self, bytes: usize) {
         self.wire.set_piece(PROTOCOL, bytes);

@@ -35,8 +35,10 @@ struct End {
     is_held: bool,
     coming: RefCell<VecDeque<u8>>,
     arrived: RefCell<VecDeque<u8>>,
-    /// How much arrives in a turn.
+    /// How much arrives in a turn, and is read at once.
     piece: Cell<usize>,
+    /// A piece was read, and there is more: an event is to tell so.
+    has_more: Cell<bool>,
     end_is_coming: Cell<bool>,
     end_has_arrived: Cell<bool>,
     reset_is_coming: Cell<bool>,
@@ -59,6 +61,7 @@ impl End {
             coming: RefCell::default(),
             arrived: RefCell::default(),
             piece: Cell::new(usize::MAX),
+            has_more: Cell::new(false),
             end_is_coming: Cell::new(false),
             end_has_arrived: Cell::new(false),
             reset_is_coming: Cell::new(false),
@@ -189,8 +192,15 @@ impl Wire {
         let end = &self.ends[index];
         let mut arrived = end.arrived.borrow_mut();
         if !arrived.is_empty() {
-            let count = io::Read::read(&mut *arrived, buffer)?;
+            let most = buffer.len().min(end.piece.get());
+            let count = io::Read::read(&mut *arrived, &mut buffer[..most])?;
+            // Whoever reads takes a short read for all there is.
+            let has_more = count < buffer.len() && !arrived.is_empty();
             drop(arrived);
+            if has_more {
+                end.has_more.set(true);
+                self.list();
+            }
             if self.ends[1 - index].waits_to_write.get() {
                 self.list(); // there is room now
             }
@@ -294,6 +304,7 @@ impl Wire {
             && end.is_open.get()
             && (end.reset_is_coming.get()
                 || end.end_is_coming.get()
+                || end.has_more.get()
                 || !end.coming.borrow().is_empty()
                 || end.waits_to_write.get() && Self::may_write(other))
     }
@@ -339,6 +350,7 @@ impl Wire {
                 has_failed: true,
             });
         }
+        readiness.is_readable = end.has_more.replace(false);
         let mut coming = end.coming.borrow_mut();
         if !coming.is_empty() {
             let mut count = coming.len().min(end.piece.get());
@@ -386,6 +398,11 @@ impl MemoryStream {
 
     pub(crate) fn read(&self, buffer: &mut [u8]) -> io::Result<usize> {
         self.wire.read(self.index, buffer)
+    }
+
+    /// Throws away what has arrived, whatever the pieces that it is read in.
+    pub(crate) fn discard(&self) {
+        drop(self.wire.take_arrived(self.index));
     }
 
     pub(crate) fn write(&self, data: &[u8]) -> io::Result<usize> {
