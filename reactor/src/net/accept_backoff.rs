@@ -1,5 +1,10 @@
 //! What a port does when the system has no room for another connection.
 //!
+//! Accepting fails for two kinds of reasons. Most are of one connection, which has ended before it was
+//! accepted, was forbidden by a firewall, or met an error of the network (accept(2) names those of
+//! TCP). They are counted, and accepting goes on with the next. The others are shortages: `EMFILE`,
+//! `ENFILE`, `ENOBUFS` and `ENOMEM`.
+//!
 //! Out of descriptors, accepting fails, and those who wait to be accepted stay where they are: they
 //! are connected as far as they know, and the port stays readable. A loop that tries again at once
 //! spins; one that only waits leaves them hanging. So a port that cannot accept does this:
@@ -43,9 +48,11 @@ pub(super) struct AcceptBackoff {
     accepted: Cell<u64>,
     rests: Cell<u64>,
     refused: RefCell<BTreeMap<i32, u64>>,
+    failed: RefCell<BTreeMap<i32, u64>>,
 }
 
 /// What is left to be done after accepting has failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Shortage {
     /// Nobody waits any more.
     IsOver,
@@ -67,6 +74,7 @@ impl AcceptBackoff {
             accepted: Cell::new(0),
             rests: Cell::new(0),
             refused: RefCell::new(BTreeMap::new()),
+            failed: RefCell::new(BTreeMap::new()),
         };
         backoff.keep_spare();
         backoff
@@ -84,6 +92,12 @@ impl AcceptBackoff {
     pub(super) fn count_refused(&self, error: &io::Error) {
         let number = error.raw_os_error().unwrap_or_default();
         *self.refused.borrow_mut().entry(number).or_default() += 1;
+    }
+
+    /// One was lost before it was accepted.
+    pub(super) fn count_failed(&self, error: &io::Error) {
+        let number = error.raw_os_error().unwrap_or_default();
+        *self.failed.borrow_mut().entry(number).or_default() += 1;
     }
 
     /// Nobody waits to be accepted.
@@ -121,6 +135,7 @@ impl AcceptBackoff {
         PortStats {
             accepted: self.accepted.get(),
             refused: self.refused.borrow().clone(),
+            failed: self.failed.borrow().clone(),
             rests: self.rests.get(),
         }
     }
@@ -146,7 +161,7 @@ impl AcceptBackoff {
                     self.keep_spare();
                     return Shortage::IsOver;
                 }
-                Err(error) if is_of_one_connection(&error) => {}
+                Err(error) if !is_shortage(&error) => self.count_failed(&error),
                 Err(_) => {
                     self.keep_spare();
                     return Shortage::Lasts;
@@ -183,16 +198,23 @@ impl AcceptBackoff {
     }
 }
 
-/// Whether it concerns one connection, which its peer has given up or a firewall forbids, and says
-/// nothing about the next.
-pub(super) fn is_of_one_connection(error: &io::Error) -> bool {
-    matches!(
-        error.kind(),
-        io::ErrorKind::ConnectionAborted
-            | io::ErrorKind::ConnectionReset
-            | io::ErrorKind::Interrupted
-            | io::ErrorKind::PermissionDenied
-    )
+/// Whether the process or the system has run out of something that every connection needs. Whatever
+/// else accepting fails with says nothing about the next one.
+pub(super) fn is_shortage(error: &io::Error) -> bool {
+    #[cfg(unix)]
+    {
+        use rustix::io::Errno;
+        let shortages = [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM];
+        let numbers = shortages.map(Errno::raw_os_error);
+        error
+            .raw_os_error()
+            .is_some_and(|number| numbers.contains(&number))
+    }
+    // WSAEMFILE and WSAENOBUFS.
+    #[cfg(not(unix))]
+    {
+        matches!(error.raw_os_error(), Some(10024 | 10055))
+    }
 }
 
 /// What became of those who came to a port; from [`Port::stats`](super::Port::stats).
@@ -204,7 +226,10 @@ pub struct PortStats {
     /// Connections closed at once because the system had no room for them, by error number: `EMFILE`
     /// (24 on most systems) when the process is out of descriptors, `ENFILE` when the system is.
     pub refused: BTreeMap<i32, u64>,
-    /// How often there was no room, and accepting rested.
+    /// Connections that were lost before they could be accepted, by error number: given up by the
+    /// peer, forbidden by a firewall, or broken by the network, such as `EPROTO` (71 on Linux).
+    pub failed: BTreeMap<i32, u64>,
+    /// How often accepting rested, as there was no room, or nothing but errors.
     pub rests: u64,
 }
 
@@ -214,6 +239,9 @@ impl PortStats {
         self.rests += other.rests;
         for (number, count) in other.refused {
             *self.refused.entry(number).or_default() += count;
+        }
+        for (number, count) in other.failed {
+            *self.failed.entry(number).or_default() += count;
         }
     }
 

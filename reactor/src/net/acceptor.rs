@@ -21,6 +21,11 @@ pub(crate) enum Acceptor {
 
 impl Acceptor {
     pub(crate) fn accept(&self) -> io::Result<(Stream, Address)> {
+        #[cfg(all(test, unix))]
+        if let Some(number) = tests::FAILURES.with_borrow_mut(std::collections::VecDeque::pop_front)
+        {
+            return Err(io::Error::from_raw_os_error(number));
+        }
         match self {
             Self::Tcp(socket) => {
                 let (stream, peer) = socket.accept()?;
@@ -61,5 +66,118 @@ impl Acceptor {
                 Ok(slot)
             }
         }
+    }
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use std::cell::RefCell;
+    use std::collections::{BTreeMap, VecDeque};
+
+    use rustix::io::Errno;
+
+    use crate::net::{PortStats, Protocol, Transport, for_protocol};
+    use crate::testing::{MemoryConnection, MemoryReactor};
+    use crate::{Failure, net::Port};
+
+    thread_local! {
+        /// What accepting fails with next, on this thread.
+        pub(super) static FAILURES: RefCell<VecDeque<i32>> = const { RefCell::new(VecDeque::new()) };
+    }
+
+    struct Hello;
+
+    impl Protocol for Hello {
+        fn connection_made(&mut self, transport: &Transport) -> Result<(), Failure> {
+            transport.write(b"hello");
+            Ok(())
+        }
+        fn data_received(&mut self, _: &Transport, _: &[u8]) -> Result<(), Failure> {
+            Ok(())
+        }
+    }
+
+    /// A port where two clients wait, and accepting fails with these numbers first.
+    fn failing(
+        errors: impl IntoIterator<Item = Errno>,
+    ) -> (MemoryReactor, Port, [MemoryConnection; 2]) {
+        let memory = MemoryReactor::new();
+        let address = "127.0.0.1:80";
+        let port = memory.listen_tcp(address, for_protocol(|| Hello)).unwrap();
+        let clients = [(), ()].map(|()| memory.connect_to(address).unwrap());
+        let errors = errors.into_iter().map(Errno::raw_os_error);
+        FAILURES.set(errors.collect());
+        memory.pump();
+        (memory, port, clients)
+    }
+
+    fn stats_of(port: &Port, accepted: u64, failed: &[(Errno, u64)], rests: u64) {
+        let failed: BTreeMap<i32, u64> = failed
+            .iter()
+            .map(|(error, count)| (error.raw_os_error(), *count))
+            .collect();
+        let want = PortStats {
+            accepted,
+            failed,
+            rests,
+            ..PortStats::default()
+        };
+        assert_eq!(port.stats(), want);
+    }
+
+    /// F-13: those that accept(2) says are to be treated like EAGAIN, and some more.
+    #[test]
+    fn errors_of_single_connections_are_counted_and_accepting_goes_on() {
+        for error in [
+            Errno::NETDOWN,
+            Errno::PROTO,
+            Errno::NOPROTOOPT,
+            Errno::HOSTDOWN,
+            Errno::HOSTUNREACH,
+            Errno::OPNOTSUPP,
+            Errno::NETUNREACH,
+            Errno::CONNABORTED,
+            Errno::CONNRESET,
+            Errno::PERM,
+            Errno::TIMEDOUT,
+        ] {
+            let (_memory, port, clients) = failing([error; 2]);
+            for client in clients {
+                assert_eq!(client.received(), b"hello", "{error}");
+            }
+            stats_of(&port, 2, &[(error, 2)], 0);
+        }
+    }
+
+    /// F-13.
+    #[test]
+    fn only_a_shortage_lets_clients_wait() {
+        for error in [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM] {
+            let (memory, port, clients) = failing([error]);
+            assert!(clients[0].received().is_empty());
+            stats_of(&port, 0, &[], 1);
+            memory.advance(crate::net::accept_backoff::REST);
+            assert_eq!(
+                clients.map(|client| client.received()),
+                [b"hello", b"hello"]
+            );
+            stats_of(&port, 2, &[], 1);
+        }
+    }
+
+    /// F-13: a socket that is broken neither keeps the loop busy nor costs the clients their place.
+    #[test]
+    fn nothing_but_errors_lets_the_port_rest_and_refuses_nobody() {
+        let (memory, port, clients) = failing([Errno::INVAL; 200]);
+        assert_eq!(port.stats().rests, 1);
+        for _ in 0..3 {
+            memory.advance(crate::net::accept_backoff::REST);
+        }
+        assert_eq!(
+            clients.map(|client| client.received()),
+            [b"hello", b"hello"]
+        );
+        assert_eq!(port.stats().total_refused(), 0);
+        assert_eq!(port.stats().rests, 3);
     }
 }

@@ -6,7 +6,7 @@ use std::io;
 use std::panic::Location;
 use std::rc::{Rc, Weak};
 
-use super::accept_backoff::{AcceptBackoff, PortStats, REST, Shortage, is_of_one_connection};
+use super::accept_backoff::{AcceptBackoff, PortStats, REST, Shortage, is_shortage};
 use super::acceptor::Acceptor;
 use super::connection::Connection;
 use super::stream::Stream;
@@ -47,8 +47,10 @@ impl Opened {
 }
 
 impl Listener {
-    /// Accepts until nobody is waiting. `true` if somebody may be waiting still.
+    /// Accepts until nobody is waiting. `true` if somebody may be waiting still; an error if there
+    /// is a shortage, or nothing but errors.
     fn accept(&self, core: &Rc<Core>) -> io::Result<bool> {
+        let mut failed = 0;
         for _ in 0..ACCEPTS_PER_TURN {
             let accepted = match &*self.socket.borrow() {
                 Some(socket) => socket.accept(),
@@ -60,7 +62,11 @@ impl Listener {
                     self.welcome(core, stream, peer);
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(false),
-                Err(error) if is_of_one_connection(&error) => {}
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if !is_shortage(&error) && failed + 1 < ACCEPTS_PER_TURN => {
+                    self.backoff.count_failed(&error);
+                    failed += 1;
+                }
                 Err(error) => return Err(error),
             }
         }
@@ -134,7 +140,10 @@ impl Descriptor for Listener {
                     Some(socket) => Ok(socket.accept()?.0),
                     None => Err(io::ErrorKind::WouldBlock.into()),
                 };
-                if let Shortage::Lasts = self.backoff.is_short(&error, accept) {
+                // Errors alone are none, and nobody is refused for them; but a socket that is broken
+                // must not keep the loop busy.
+                if !is_shortage(&error) || self.backoff.is_short(&error, accept) == Shortage::Lasts
+                {
                     self.rest(core);
                 }
                 self.backoff.tell(&self.address, &error);
