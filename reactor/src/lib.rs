@@ -52,9 +52,10 @@
 //! | what connections were asked for | nothing but what comes of it: sends what was written, closes what was to be closed, goes on with what was cut short |
 //!
 //! Each takes only what was there when it began. A call that is scheduled with no delay is made in
-//! the next turn, and a peer that sends without end is read so much a turn: nobody who makes work
-//! keeps the others from theirs. With nothing left to do, the loop sleeps until the next deadline or
-//! event.
+//! the next turn, and one that becomes due while the loop is busy after one more look at the sockets:
+//! a deadline does not act before the input that came in time. A peer that sends without end is read
+//! so much a turn: nobody who makes work keeps the others from theirs. With nothing left to do, the
+//! loop sleeps until the next deadline or event.
 //!
 //! What is called is called with nothing borrowed, so it may call anything of this package, also to
 //! cancel, close or drop what it is called by. The exception is to run the loop inside of itself,

@@ -51,7 +51,7 @@ impl Reactor {
         core.state.set(LifeState::Starting);
         core.is_turning.set(true);
         core.exit_signal.set(None);
-        core.meter.wakes(core.time.now(), &core.time);
+        core.meter.wakes(core.time.begin_turn(), &core.time);
         let outcome = self.live(with_signals);
         self.end_run();
         core.is_turning.set(false);
@@ -282,9 +282,9 @@ impl Reactor {
             return None;
         }
         // A call that schedules another is given a later moment than this.
-        let now = time.begin_turn();
+        let (now, looked) = time.begin_calls();
         let (mut count, mut lag) = (0, Duration::ZERO);
-        while let Some(due) = time.next_of_turn(now) {
+        while let Some(due) = time.next_of_turn(looked) {
             // Those before it may have taken a while. It costs a clock read to know, so that is
             // for those who are told; else the first, which waited longest, stands for them all.
             if count == 0 {

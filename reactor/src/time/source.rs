@@ -132,6 +132,21 @@ impl TimeSource {
         }
     }
 
+    /// The present moment, and the one up to which calls are made now: that of the last look at the
+    /// sockets. What became due while the loop was busy waits for one more look, so that input which
+    /// came in time is read before a deadline acts.
+    #[inline]
+    pub(crate) fn begin_calls(&self) -> (Instant, Instant) {
+        let now = self.now();
+        match &self.0.now {
+            Now::System(turn) => (now, turn.get()),
+            Now::Virtual(_) => {
+                self.count_calls();
+                (now, now)
+            }
+        }
+    }
+
     /// Reads the clock for the turn that begins.
     #[inline]
     pub(crate) fn begin_turn(&self) -> Instant {
