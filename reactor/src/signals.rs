@@ -29,12 +29,15 @@ struct DefaultAction {
     applies: Option<Arc<AtomicBool>>,
     /// Those of [`SIGNALS`] that were not ignored when the first reactor ran.
     heeded: Vec<i32>,
+    /// Those of them that the program did not catch either.
+    deadly: Vec<i32>,
 }
 
 static DEFAULT: Mutex<DefaultAction> = Mutex::new(DefaultAction {
     wanted: 0,
     applies: None,
     heeded: Vec::new(),
+    deadly: Vec::new(),
 });
 
 /// Installed handlers; they are gone when this is dropped.
@@ -67,6 +70,24 @@ impl Signals {
         Ok(signals)
     }
 
+    /// Has signals end the program, until what is returned is dropped: for a while in which nobody
+    /// takes them. `None` if a reactor of another thread may still take the first one.
+    pub(crate) fn let_them_end_the_program(&self, is_first: bool) -> Option<impl Drop + use<>> {
+        struct Ends(Arc<AtomicBool>);
+        impl Drop for Ends {
+            fn drop(&mut self) {
+                self.0.store(false, Ordering::Release);
+            }
+        }
+        let default = DEFAULT.lock();
+        let applies = default.applies.clone()?;
+        if is_first && default.wanted > 1 {
+            return None;
+        }
+        applies.store(true, Ordering::Release);
+        Some(Ends(applies))
+    }
+
     /// The signal that came, if one has since this was last asked.
     pub(crate) fn take(&self) -> Option<i32> {
         let mut bytes = [0; 64];
@@ -76,6 +97,18 @@ impl Signals {
             signal => i32::try_from(signal).ok(),
         }
     }
+}
+
+/// Whether this signal ended the program before the first reactor ran.
+pub(crate) fn ends_the_program(signal: i32) -> bool {
+    DEFAULT.lock().deadly.contains(&signal)
+}
+
+/// Ends the program, as the signal does where nothing is installed for it.
+pub(crate) fn end_the_program(signal: i32) -> ! {
+    let _ = low_level::emulate_default_handler(signal);
+    // It is one that ends programs, so this is not reached.
+    low_level::exit(128 + signal)
 }
 
 impl Drop for Signals {
@@ -104,6 +137,7 @@ fn suspend_default() -> io::Result<Vec<i32>> {
             for signal in &heeded {
                 if !before.is_caught(*signal) {
                     flag::register_conditional_default(*signal, applies.clone())?;
+                    default.deadly.push(*signal);
                 }
             }
             default.heeded = heeded;

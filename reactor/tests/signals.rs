@@ -35,6 +35,55 @@ fn child_runs() {
     say(&format!("{:?}", reactor.exit_signal()));
 }
 
+/// Says what is logged, so that the parent hears it.
+struct Said;
+
+impl log::Log for Said {
+    fn enabled(&self, _: &log::Metadata<'_>) -> bool {
+        true
+    }
+    fn log(&self, record: &log::Record<'_>) {
+        say(&record.args().to_string());
+    }
+    fn flush(&self) {}
+}
+
+fn say_what_is_logged() {
+    log::set_logger(&Said).unwrap();
+    log::set_max_level(log::LevelFilter::Warn);
+}
+
+#[test]
+#[ignore = "the child of another test"]
+fn child_waits_for_a_trigger() {
+    say_what_is_logged();
+    let reactor = Reactor::new().unwrap();
+    reactor.call_when_running(|| say("running"));
+    reactor.add_system_event_trigger(Phase::Before, SystemEvent::Shutdown, || {
+        say("waiting");
+        let (deferred, resolver) = Deferred::<()>::pending();
+        std::mem::forget(resolver);
+        deferred
+    });
+    reactor.run().unwrap();
+    say("returned");
+}
+
+#[test]
+#[ignore = "the child of another test"]
+fn child_waits_for_a_job() {
+    say_what_is_logged();
+    let reactor = Reactor::new().unwrap();
+    reactor.call_in_thread(|| {
+        say("running");
+        loop {
+            std::thread::park();
+        }
+    });
+    reactor.run().unwrap();
+    say("returned");
+}
+
 #[test]
 #[ignore = "the child of another test"]
 fn child_runs_until_told() {
@@ -206,6 +255,38 @@ fn signals_end_the_program_again_when_run_has_returned() {
     for (name, number) in signals_that_end_a_program() {
         let mut child = Process::start("child_runs_and_stays");
         assert_eq!(child.hears().as_deref(), Some("returned"));
+        child.signal(name);
+        let (said, status) = child.ends();
+        assert!(said.is_empty(), "{said:?}");
+        assert_eq!(status.signal(), Some(number));
+    }
+}
+
+/// F-19.
+#[test]
+fn a_second_signal_ends_a_program_whose_shutdown_waits() {
+    for (name, number) in signals_that_end_a_program() {
+        let mut child = Process::start("child_waits_for_a_trigger");
+        assert_eq!(child.hears().as_deref(), Some("running"));
+        child.signal(name);
+        assert_eq!(child.hears().as_deref(), Some("waiting"));
+        child.signal(name);
+        let (said, status) = child.ends();
+        let want = format!(
+            "signal {number} came while the reactor was stopping because of signal {number}: \
+             the program ends at once"
+        );
+        assert_eq!(said, [want]);
+        assert_eq!(status.signal(), Some(number));
+
+        let mut child = Process::start("child_waits_for_a_job");
+        assert_eq!(child.hears().as_deref(), Some("running"));
+        child.signal(name);
+        let want = format!(
+            "signal {number} stops the reactor once the jobs in its threads are done (1 left); \
+             another signal ends the program at once"
+        );
+        assert_eq!(child.hears(), Some(want));
         child.signal(name);
         let (said, status) = child.ends();
         assert!(said.is_empty(), "{said:?}");

@@ -94,9 +94,9 @@ impl Reactor {
     /// [on the front page](crate#what-the-end-of-a-run-drops).
     ///
     /// It returns no sooner than that: jobs that threads were given are done first, all of them, and
-    /// the Deferreds of triggers *before* the shutdown are waited for. A second signal does not cut
-    /// this short. Of what connections have left to send, as much is sent as the system takes at
-    /// once.
+    /// the Deferreds of triggers *before* the shutdown are waited for. A second signal does not wait:
+    /// it ends the program at once, with a record in the log, unless the program had a handler of its
+    /// own for it. Of what connections have left to send, as much is sent as the system takes at once.
     ///
     /// Signal handlers are installed here and not before; [`run_without_signals`] installs none. A
     /// signal that is ignored when the first reactor runs stays ignored, where the system tells:

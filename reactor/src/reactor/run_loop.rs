@@ -321,15 +321,35 @@ impl Reactor {
         count > 0
     }
 
+    /// The first signal of a run stops the reactor; the second ends the program.
+    fn signalled(&self, signal: i32) {
+        let core = &self.0;
+        #[cfg(unix)]
+        if let Some(first) = core.exit_signal.get()
+            && crate::signals::ends_the_program(signal)
+        {
+            crate::logging::error!(
+                target: "reactor",
+                "signal {signal} came while the reactor was stopping because of signal {first}: \
+                 the program ends at once"
+            );
+            log::logger().flush();
+            crate::signals::end_the_program(signal);
+        }
+        if core.exit_signal.get().is_none() {
+            core.exit_signal.set(Some(signal));
+        }
+        // If it stops already, it goes on doing so.
+        let _ = self.stop();
+    }
+
     fn dispatch(&self, event: &Event) {
         let core = &self.0;
         match event.token() {
             WAKER => {}
             SIGNAL => {
                 if let Some(signal) = core.taken_signal() {
-                    core.exit_signal.set(Some(signal));
-                    // If it stops already, it goes on doing so.
-                    let _ = self.stop();
+                    self.signalled(signal);
                 }
             }
             token => {
@@ -452,7 +472,31 @@ impl Core {
     /// Waits until the threads of the pool have ended, none of which may then wait for the loop.
     fn stop_threads(&self) {
         self.inbox.end_waiting();
+        #[cfg(unix)]
+        let _ends = self.give_a_way_out();
         self.pool.stop();
+    }
+
+    /// The loop does not see signals while it waits for jobs in threads, so they end the program.
+    #[cfg(unix)]
+    fn give_a_way_out(&self) -> Option<impl Drop + use<>> {
+        let signals = self.signals.borrow();
+        let (signals, stats) = (signals.as_ref()?, self.pool.stats());
+        let jobs = stats.active + stats.queued;
+        if jobs == 0 {
+            return None;
+        }
+        let signal = self.exit_signal.get();
+        let way_out = signals.let_them_end_the_program(signal.is_none());
+        // In this order: whoever reads the record may send another at once.
+        if let Some(signal) = signal {
+            crate::logging::warn!(
+                target: "reactor",
+                "signal {signal} stops the reactor once the jobs in its threads are done ({jobs} left); \
+                 another signal ends the program at once"
+            );
+        }
+        way_out
     }
 
     #[cfg(unix)]
