@@ -115,7 +115,7 @@ pub use crate::net::memory::NothingLeftError;
 use crate::net::memory::{Network, Wire};
 use crate::net::{Connection, Protocol, Stream, Transport};
 use crate::reactor::{Reactor, ReactorAlreadyRunningError};
-use crate::time::{Clock, ReactorTime, TimeSource};
+use crate::time::{Clock, ReactorTime, TimeSource, after};
 
 pub use peer::{MemoryConnection, MemoryPair};
 
@@ -217,6 +217,8 @@ impl MemoryReactor {
     /// Lets time pass: moves the clock to each delayed call that becomes due, and makes turns there
     /// until nothing is left to do; then to the end of `amount`.
     ///
+    /// An amount that cannot be told, such as `Duration::MAX`, is a century.
+    ///
     /// A call sees the time for which it was made, unlike one of [`Clock::advance`], which moves to
     /// the end at once.
     ///
@@ -229,7 +231,7 @@ impl MemoryReactor {
             return;
         }
         let time = driver.clock.time_source();
-        let end = time.now() + amount;
+        let end = after(time.now(), amount);
         self.pump();
         while self.is_alive()
             && let Some(deadline) = time.next_deadline()

@@ -25,11 +25,15 @@ use crate::guard::catch;
 use crate::net::{self, CannotListenError, Factory, Port};
 use crate::reactor::Reactor;
 
+/// More than any machine has use for. A count that was meant for something else must not take all
+/// threads of the system.
+const MOST_WORKERS: usize = 4096;
+
 /// Runs `count` reactors on as many threads, until all have stopped.
 ///
 /// `start` is called on each thread, before its reactor runs, and sets it up. Ports are opened
 /// through the [`Worker`] it is given, so that all of them can have the same number. A count of
-/// zero is one.
+/// zero is one, and more than 4,096 are refused.
 ///
 /// The workers share nothing but their ports: each connection belongs to one of them from its
 /// beginning to its end. What they are to have in common is what threads can have in common: an
@@ -75,6 +79,13 @@ pub fn run_workers<F>(count: usize, start: F) -> Result<(), WorkerError>
 where
     F: Fn(&Reactor, &Worker) -> Result<(), Failure> + Sync,
 {
+    if count > MOST_WORKERS {
+        let text = format!("{count} workers are too many: {MOST_WORKERS} at most");
+        return Err(WorkerError {
+            worker: MOST_WORKERS,
+            cause: Failure::message(text),
+        });
+    }
     let group = Arc::new(WorkerGroup {
         line: Location::caller(),
         count: count.max(1),

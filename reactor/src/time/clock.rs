@@ -2,7 +2,11 @@
 
 use std::time::{Duration, Instant};
 
+use super::source::after;
 use super::{DelayedCall, ReactorTime, TimeSource};
+
+/// Calls in one `advance`, far more than any test makes.
+const MOST_CALLS: u32 = 1_000_000;
 
 /// Virtual time (Twisted's `task.Clock`): nothing happens until the test says so.
 ///
@@ -50,11 +54,26 @@ impl Clock {
     /// Moves time, then makes the calls that have become due, in order of their deadlines.
     ///
     /// A call sees the new time, and a call that it schedules for no later than that is made as
-    /// well. A panic in a call goes up to the test.
+    /// well. A panic in a call goes up to the test. An amount that cannot be told, such as
+    /// `Duration::MAX`, is a century, as for [`call_later`](ReactorTime::call_later).
+    ///
+    /// # Panics
+    ///
+    /// If a million calls are made and there are more: something schedules itself again and again
+    /// with no delay, as a [`LoopingCall`](super::LoopingCall) with interval zero does. That needs the
+    /// turns of a [`MemoryReactor`](crate::testing::MemoryReactor).
     pub fn advance(&self, amount: Duration) {
-        let now = self.now() + amount;
+        let now = after(self.now(), amount);
         self.source.set_now(now);
-        while self.source.run_next_due(now) {}
+        for _ in 0..MOST_CALLS {
+            if !self.source.run_next_due(now) {
+                return;
+            }
+        }
+        panic!(
+            "{MOST_CALLS} calls were made in one `advance`, and more are due: something schedules \
+             itself with no delay; use the turns of a MemoryReactor for it"
+        );
     }
 
     /// Advances by each of `amounts` in turn.

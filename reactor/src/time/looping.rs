@@ -430,7 +430,9 @@ impl Grid {
             Some(elapsed) => elapsed.as_nanos() / self.interval.as_nanos() + 1,
             None => 0,
         };
-        let count = reached - self.counted;
+        // No call is for nothing, not even one that comes before its time because the clock cannot
+        // tell that.
+        let count = reached.saturating_sub(self.counted).max(1);
         self.counted = reached;
         u64::try_from(count).unwrap_or(u64::MAX)
     }

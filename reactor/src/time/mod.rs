@@ -17,6 +17,7 @@ pub use ambient_clock::{now, system_time};
 pub use clock::Clock;
 pub use defer_later::{defer_later, sleep};
 pub use looping::{LoopingCall, LoopingCallError};
+pub(crate) use source::after;
 pub use source::{DelayedCall, DelayedCallError, TimeSource};
 pub use timers::{TimerId, Timers};
 

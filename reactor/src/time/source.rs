@@ -333,7 +333,7 @@ impl fmt::Debug for TimeSource {
 }
 
 /// `delay` after `now`, or a century hence where that cannot be told, or never any later.
-pub(super) fn after(now: Instant, delay: Duration) -> Instant {
+pub(crate) fn after(now: Instant, delay: Duration) -> Instant {
     const CENTURY: Duration = Duration::from_secs(100 * 366 * 24 * 60 * 60);
     now.checked_add(delay)
         .or_else(|| now.checked_add(CENTURY))
