@@ -125,6 +125,9 @@ impl Factory for Bad {
         self.is("build_protocol");
         None
     }
+    fn port_opened(&self, _: &deferred_reactor::net::Port) {
+        self.is("port_opened");
+    }
     fn start_factory(&self) {
         self.is("start_factory");
     }
@@ -193,6 +196,7 @@ fn panics_of_factories() {
     keep_log();
     for (method, address) in [
         ("start_factory", "127.0.0.1:7000"),
+        ("port_opened", "127.0.0.1:7000"),
         ("build_protocol", "127.0.0.1:7000"),
         ("stop_factory", "127.0.0.1:7000"),
     ] {

@@ -19,7 +19,7 @@ use crate::deferred::Failure;
 /// ```
 /// use deferred_reactor::Failure;
 /// use deferred_reactor::net::{
-///     Address, ClientFactory, Connector, Factory, FactoryIdentity, Protocol,
+///     Address, ClientFactory, Connector, Factory, FactoryIdentity, Port, Protocol,
 /// };
 ///
 /// struct KeepsTrying<F>(F);
@@ -27,6 +27,9 @@ use crate::deferred::Failure;
 /// impl<F: Factory> Factory for KeepsTrying<F> {
 ///     fn build_protocol(&self, peer: &Address) -> Option<Box<dyn Protocol>> {
 ///         self.0.build_protocol(peer)
+///     }
+///     fn port_opened(&self, port: &Port) {
+///         self.0.port_opened(port);
 ///     }
 ///     fn start_factory(&self) {
 ///         self.0.start_factory();

@@ -219,9 +219,8 @@ impl Port {
             core: Rc::downgrade(core),
             listeners: listening.collect(),
         };
-        guard("port_opened of a factory", || {
-            factory.factory.port_opened(&port)
-        });
+        let what = format_args!("port_opened of the factory given at {line}");
+        guard(what, || factory.factory.port_opened(&port));
         Ok(port)
     }
 

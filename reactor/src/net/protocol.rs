@@ -163,7 +163,7 @@ pub trait Protocol: 'static {
 /// ```
 ///
 /// A factory in an `Rc` can listen on several ports: it is started once before the first opens,
-/// and stopped once after the last has closed. A factory around another one forwards all four
+/// and stopped once after the last has closed. A factory around another one forwards all its
 /// methods: [`shared_identity`](Self::shared_identity) has an example. For client connections, see
 /// [`ClientFactory`].
 pub trait Factory: 'static {
@@ -192,7 +192,7 @@ pub trait Factory: 'static {
     ///
     /// ```
     /// use std::{cell::Cell, rc::Rc};
-    /// use deferred_reactor::net::{Address, Factory, FactoryIdentity, Protocol};
+    /// use deferred_reactor::net::{Address, Factory, FactoryIdentity, Port, Protocol};
     /// use deferred_reactor::testing::MemoryReactor;
     ///
     /// /// Lets in connections from this machine.
@@ -202,6 +202,9 @@ pub trait Factory: 'static {
     ///     fn build_protocol(&self, peer: &Address) -> Option<Box<dyn Protocol>> {
     ///         let is_local = peer.socket_addr().is_none_or(|peer| peer.ip().is_loopback());
     ///         is_local.then(|| self.0.build_protocol(peer))?
+    ///     }
+    ///     fn port_opened(&self, port: &Port) {
+    ///         self.0.port_opened(port);
     ///     }
     ///     fn start_factory(&self) {
     ///         self.0.start_factory();

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use super::connector::WeakConnector;
 use super::{
-    Address, ClientFactory, Connector, ConnectorState, Factory, FactoryIdentity, Protocol,
+    Address, ClientFactory, Connector, ConnectorState, Factory, FactoryIdentity, Port, Protocol,
     UserError,
 };
 use crate::deferred::Failure;
@@ -94,6 +94,10 @@ impl<F: ClientFactory> ReconnectingClientFactory<F> {
 impl<F: ClientFactory> Factory for ReconnectingClientFactory<F> {
     fn build_protocol(&self, peer: &Address) -> Option<Box<dyn Protocol>> {
         self.factory.build_protocol(peer)
+    }
+
+    fn port_opened(&self, port: &Port) {
+        self.factory.port_opened(port);
     }
 
     fn start_factory(&self) {

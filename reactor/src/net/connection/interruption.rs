@@ -95,6 +95,7 @@ impl Connection {
         self.switch.set(Some(switch));
         // Whatever the old one had in mind when it stopped reading.
         self.flags.is_paused.set(false);
+        self.flags.is_told_blocked.set(false);
         guard("dropping the protocol of a connection", || drop(old));
         // One that has not begun is connected when it begins.
         !self.flags.has_begun.get()
