@@ -13,7 +13,8 @@ use std::io::{self, Read};
 use std::net::Shutdown;
 use std::rc::{Rc, Weak};
 
-use self::interruption::{Interruption, Switch};
+use self::interruption::Interruption;
+pub(crate) use self::interruption::Switches;
 use super::output::Output;
 use super::stream::Stream;
 use super::{Address, ConnectionAborted, ConnectionDone, ConnectionLost, Protocol, Transport};
@@ -61,8 +62,6 @@ pub(crate) struct Connection {
     pub(super) peer: Address,
     /// Bytes that the system has taken, in all.
     pub(super) sent: Cell<u64>,
-    /// A protocol that is to take over, or has, and has not read what was left over.
-    switch: Cell<Option<Box<Switch>>>,
     pub(super) flags: Flags,
 }
 
@@ -121,7 +120,6 @@ impl Connection {
             output: Cell::new(None),
             peer,
             sent: Cell::new(0),
-            switch: Cell::new(None),
             flags: Flags::default(),
         })
     }
@@ -234,7 +232,9 @@ impl Connection {
         }
         // Not while it panics: two panics at once are the end of the process.
         guard("dropping the protocol of a connection", || drop(protocol));
-        if let Some(switch) = self.switch.take() {
+        if self.flags.interruption.get() != Interruption::None
+            && let Some(switch) = self.take_switch(core)
+        {
             guard("dropping the next protocol of a connection", || {
                 drop(switch)
             });

@@ -106,7 +106,7 @@ pub use client_factory::ClientFactory;
 pub use connect_errors::{
     ConnectError, ConnectionRefusedError, ConnectorError, FailedAttempt, LookupError, UserError,
 };
-pub(crate) use connection::{Connection, Spares};
+pub(crate) use connection::{Connection, Spares, Switches};
 pub use connector::{Connector, ConnectorState};
 pub(crate) use dial::Clients;
 pub use endpoint::{ClientEndpoint, TcpClientEndpoint};

@@ -17,7 +17,7 @@ use super::run_loop::LifeState;
 use crate::guard::guard;
 use crate::health::{Callback, CallbackKind, Meter, Place};
 use crate::net::memory::Network;
-use crate::net::{Address, Clients, Factory, FactoryIdentity, Spares, Transport};
+use crate::net::{Address, Clients, Factory, FactoryIdentity, Spares, Switches, Transport};
 #[cfg(unix)]
 use crate::signals::Signals;
 use crate::threads::{Inbox, Pool, RemoteResolvers};
@@ -41,6 +41,7 @@ pub(crate) struct Core {
     /// One for all connections; taken out while it is in use.
     pub(super) read_buffer: Cell<Vec<u8>>,
     pub(super) spares: RefCell<Spares>,
+    switches: RefCell<Switches>,
     /// Before the pool: its threads are joined when it is dropped, and none may wait here then.
     pub(super) inbox: Inbox,
     pub(super) pool: Pool,
@@ -187,6 +188,7 @@ impl Core {
             service_requests: RefCell::new(Vec::new()),
             read_buffer: Cell::new(Vec::new()),
             spares: RefCell::new(Spares::default()),
+            switches: RefCell::new(Switches::default()),
             inbox: Inbox::new(waker),
             pool,
             remote_resolvers: RefCell::new(Slab::new()),
@@ -218,6 +220,10 @@ impl Core {
 
     pub(crate) fn clients(&self) -> &Clients {
         &self.clients
+    }
+
+    pub(crate) fn switches(&self) -> RefMut<'_, Switches> {
+        self.switches.borrow_mut()
     }
 
     pub(crate) fn spares(&self) -> RefMut<'_, Spares> {

@@ -8,13 +8,14 @@
 //! Both are done when the protocol that is being called has returned, or in the next turn. A
 //! connection that is not interrupted pays one look at a flag for it.
 
+use std::collections::HashMap;
 use std::rc::Rc;
 
 use super::Connection;
 use crate::deferred::Failure;
 use crate::guard::guard;
 use crate::net::{ConnectionAborted, ConnectionDone, Protocol};
-use crate::reactor::Core;
+use crate::reactor::{Core, SlotId};
 
 /// What a connection is interrupted for.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -28,6 +29,11 @@ pub(super) enum Interruption {
     /// Closes as soon as possible, whatever is unsent.
     Abort,
 }
+
+/// The protocols that are to take over connections, or have, and have not read what was left over.
+/// Here, and not in their connections, so that the many which keep theirs pay nothing for it.
+#[derive(Default)]
+pub(crate) struct Switches(HashMap<SlotId, Switch>);
 
 /// The other protocol, and what it is to read first.
 pub(super) struct Switch {
@@ -48,17 +54,14 @@ impl Connection {
         protocol: Box<dyn Protocol>,
         mut leftover: Vec<u8>,
     ) {
-        let before = self.switch.take();
+        let before = self.take_switch(core);
         if let Some(before) = &before
             && before.protocol.is_none()
         {
             // The present protocol has not been given this yet.
             leftover.extend_from_slice(&before.leftover);
         }
-        self.switch.set(Some(Box::new(Switch {
-            protocol: Some(protocol),
-            leftover,
-        })));
+        self.put_switch(core, Some(protocol), leftover);
         if self.flags.interruption.get() != Interruption::Abort {
             self.flags.interruption.set(Interruption::Switch);
         }
@@ -88,11 +91,11 @@ impl Connection {
 
     fn take_over(self: &Rc<Self>, core: &Rc<Core>) -> bool {
         self.flags.interruption.set(Interruption::Leftover);
-        let Some(mut switch) = self.switch.take() else {
+        let Some(Switch { protocol, leftover }) = self.take_switch(core) else {
             return true;
         };
-        let old = self.protocol.replace(switch.protocol.take());
-        self.switch.set(Some(switch));
+        let old = self.protocol.replace(protocol);
+        self.put_switch(core, None, leftover);
         // Whatever the old one had in mind when it stopped reading.
         self.flags.is_paused.set(false);
         self.flags.is_told_blocked.set(false);
@@ -106,7 +109,7 @@ impl Connection {
 
     fn read_leftover(self: &Rc<Self>, core: &Rc<Core>) -> bool {
         self.flags.interruption.set(Interruption::None);
-        let leftover = self.switch.take().map(|switch| switch.leftover);
+        let leftover = self.take_switch(core).map(|switch| switch.leftover);
         let leftover = leftover.unwrap_or_default();
         if self.flags.is_closing.get() {
             return true; // nothing is read any more
@@ -131,6 +134,16 @@ impl Connection {
             return is_there;
         }
         true
+    }
+
+    fn put_switch(&self, core: &Core, protocol: Option<Box<dyn Protocol>>, leftover: Vec<u8>) {
+        let switch = Switch { protocol, leftover };
+        core.switches().0.insert(self.slot, switch);
+    }
+
+    /// The switch of a connection that has been interrupted, if it was for that.
+    pub(super) fn take_switch(&self, core: &Core) -> Option<Switch> {
+        core.switches().0.remove(&self.slot)
     }
 
     /// Whether an interruption is to be seen to that no event will tell of.
