@@ -113,6 +113,27 @@ fn a_port_is_open_at_each_address_of_the_system() {
     drop(TcpListener::bind(all[0]).unwrap());
 }
 
+/// The wildcards of both families, one of which takes the other on most systems.
+#[test]
+fn both_families_can_be_listened_to_as_a_whole() {
+    let addresses = parse(["0.0.0.0:0", "[::]:0"]);
+    let memory = MemoryReactor::new();
+    let port = memory
+        .listen_tcp(&addresses[..], Scripts::new(Script::new))
+        .unwrap();
+    assert_eq!(bound(&port).len(), 2);
+    let reactor = Reactor::new().unwrap();
+    let port = reactor
+        .listen_tcp(&addresses[..], Scripts::new(Script::new))
+        .unwrap();
+    let number = bound(&port)[0].port();
+    drop(TcpStream::connect(("127.0.0.1", number)).unwrap());
+    if bound(&port).len() == 2 {
+        assert_eq!(bound(&port)[1].port(), number);
+        drop(TcpStream::connect(("::1", number)).unwrap());
+    }
+}
+
 /// As `::1` is, where there is no IPv6.
 #[test]
 fn addresses_that_this_machine_does_not_have_are_left_out() {

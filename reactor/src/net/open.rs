@@ -8,6 +8,7 @@ use std::panic::Location;
 use std::rc::{Rc, Weak};
 
 use mio::net::{TcpListener, UdpSocket};
+use socket2::{Domain, Socket, Type};
 
 use super::acceptor::Acceptor;
 use super::dial::Dialer;
@@ -20,6 +21,9 @@ use super::{
 use super::{UnixClientEndpoint, UnixServerEndpoint};
 use crate::deferred::{Deferred, Failure};
 use crate::reactor::{Core, Reactor};
+
+/// Connections that may wait to be accepted, as for the other ports.
+const BACKLOG: i32 = 128;
 
 impl Reactor {
     /// Opens a TCP port and makes a protocol for each connection to it.
@@ -260,14 +264,32 @@ impl Reactor {
 
 /// A socket on each of the addresses.
 fn bind_tcp(core: &Core, address: &impl ToSocketAddrs) -> io::Result<Vec<Acceptor>> {
-    bind_all(address.to_socket_addrs()?, |address| {
+    let addresses: Vec<SocketAddr> = address.to_socket_addrs()?.collect();
+    let is_any = |address: &SocketAddr| address.ip().is_unspecified();
+    let has_any_v4 = addresses.iter().any(|one| one.is_ipv4() && is_any(one));
+    bind_all(addresses.into_iter(), |address| {
         let socket = match core.network() {
+            None if has_any_v4 && address.is_ipv6() && is_any(&address) => {
+                bind_v6_only(address).map(Acceptor::Tcp)?
+            }
             None => TcpListener::bind(address).map(Acceptor::Tcp)?,
             Some(network) => MemoryListener::bind(network, address).map(Acceptor::Memory)?,
         };
         let bound = socket.address()?.socket_addr();
         Ok((socket, bound.unwrap_or(address)))
     })
+}
+
+/// `[::]` beside `0.0.0.0`, which it would take as well on most systems, and so be in use.
+fn bind_v6_only(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = Socket::new(Domain::IPV6, Type::STREAM, Some(socket2::Protocol::TCP))?;
+    socket.set_only_v6(true)?;
+    #[cfg(not(windows))]
+    socket.set_reuse_address(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    socket.set_nonblocking(true)?;
+    Ok(TcpListener::from_std(socket.into()))
 }
 
 #[cfg(unix)]

@@ -184,6 +184,7 @@ impl MemoryListener {
             backlogs.iter().any(|backlog| {
                 let ips = [backlog.address.ip(), address.ip()];
                 backlog.address.port() == address.port()
+                    && ips[0].is_ipv4() == ips[1].is_ipv4()
                     && (ips[0] == ips[1] || ips.iter().any(IpAddr::is_unspecified))
             })
         };
