@@ -7,6 +7,7 @@
 //! every call is allowed at any time.
 
 mod interruption;
+mod producing;
 
 use std::cell::{Cell, RefCell};
 use std::io::{self, Read};
@@ -317,17 +318,6 @@ impl Connection {
         }
     }
 
-    /// Takes a producer away that keeps the connection open, and tells it that nobody wants any
-    /// more.
-    pub(super) fn stop_producer(self: &Rc<Self>, core: &Core) {
-        if self.is_held_open()
-            && let Some(producer) = self.with_queue(Output::unregister).flatten()
-        {
-            self.call_producer(core, || producer.stop());
-            guard("dropping the producer of a connection", || drop(producer));
-        }
-    }
-
     /// Sends until everything is sent, the system takes no more, or others should have a turn.
     fn flush(self: &Rc<Self>, core: &Rc<Core>) {
         if self.flush_once(core) {
@@ -478,51 +468,6 @@ impl Connection {
         let seen = look(&mut output);
         self.output.set(Some(output));
         Some(seen)
-    }
-
-    /// Whether somebody makes more to send, so that this side must not be closed.
-    #[cold]
-    fn is_held_open(&self) -> bool {
-        let producer = self.with_queue(|output| output.producer()).flatten();
-        // One that panics when it is asked will be of no more use.
-        producer.is_some_and(|producer| {
-            guard("the producer of a connection", || producer.holds_open()) == Some(true)
-        })
-    }
-
-    /// Everything is sent: asks the producer for more. `true` if it has written something.
-    fn feed(self: &Rc<Self>, core: &Core) -> bool {
-        let producer = self.with_queue(|output| {
-            // The protocol may have written something meanwhile.
-            if output.is_empty() {
-                output.resume()
-            } else {
-                None
-            }
-        });
-        let Some(producer) = producer.flatten() else {
-            return false;
-        };
-        self.call_producer(core, || producer.resume());
-        self.has_output()
-    }
-
-    /// More is queued than should be: whoever makes it is to wait.
-    #[cold]
-    pub(super) fn backlog_grows(self: &Rc<Self>) {
-        self.flags.has_backlog.set(true);
-        let producer = self.with_queue(Output::pause).flatten();
-        if let (Some(producer), Some(core)) = (producer, self.core.upgrade()) {
-            self.call_producer(&core, || producer.pause_producing());
-        }
-    }
-
-    /// One that panics is asked no more, and the connection ends: whoever waits for the rest
-    /// should not wait for ever, nor take what has come for all.
-    pub(super) fn call_producer(self: &Rc<Self>, core: &Core, call: impl FnOnce()) {
-        if guard("the producer of a connection", call).is_none() && !self.is_lost() {
-            self.abort(core);
-        }
     }
 
     fn has_output(&self) -> bool {
