@@ -146,7 +146,7 @@ pub use threads::{
     blocking_call_from_thread, defer_to_thread, run_workers,
 };
 pub use time::{
-    Clock, DelayedCall, DelayedCallError, LoopingCall, LoopingCallError, ReactorTime, defer_later,
-    sleep,
+    Clock, CooperativeTask, Cooperator, DelayedCall, DelayedCallError, LoopingCall,
+    LoopingCallError, ReactorTime, cooperate, defer_later, sleep,
 };
 pub use triggers::{Phase, SystemEvent, TriggerId, UnknownTriggerError};
