@@ -187,6 +187,49 @@ impl Transport {
         }
     }
 
+    /// Whether [`data_received`](super::Protocol::data_received) may be called: reading is not paused,
+    /// and the connection is neither lost nor being closed.
+    pub fn is_producing(&self) -> bool {
+        self.connection()
+            .is_some_and(|connection| connection.is_producing())
+    }
+
+    /// Has [`data_received`](super::Protocol::data_received) called once more, with no bytes: later and
+    /// not inside this call, not while reading is paused, and before anything else is read.
+    ///
+    /// For a protocol that takes what comes apart. When [`is_producing`](Self::is_producing) turns
+    /// `false` in the middle of some bytes, it keeps the others and asks for this, which comes when
+    /// reading is resumed. The [receivers](crate::protocols) do so.
+    ///
+    /// ```
+    /// use deferred_reactor::net::{Protocol, Transport};
+    /// use deferred_reactor::{Failure, testing::MemoryReactor};
+    ///
+    /// /// Takes one byte, and pauses.
+    /// struct Sips { kept: Vec<u8> }
+    ///
+    /// impl Protocol for Sips {
+    ///     fn data_received(&mut self, transport: &Transport, data: &[u8]) -> Result<(), Failure> {
+    ///         self.kept.extend_from_slice(data);
+    ///         if !self.kept.is_empty() {
+    ///             transport.write(&[self.kept.remove(0)]);
+    ///             transport.pause_producing();
+    ///             transport.deliver_again();
+    ///         }
+    ///         Ok(())
+    ///     }
+    /// }
+    ///
+    /// let memory = MemoryReactor::new();
+    /// let peer = memory.connect(Sips { kept: Vec::new() });
+    /// assert_eq!(peer.exchange("ab"), b"a");
+    /// peer.transport().expect("it is connected").resume_producing();
+    /// assert_eq!(peer.exchange(""), b"b");
+    /// ```
+    pub fn deliver_again(&self) {
+        self.set(|flags| &flags.delivers_again);
+    }
+
     /// Registers something that writes by itself, to be paused and resumed as the peer reads
     /// (Twisted's `registerProducer(producer, True)`); see [producers](super#producers).
     ///
