@@ -94,6 +94,18 @@ impl Stream {
         }
     }
 
+    pub(crate) fn set_keep_alive(&self, on: bool) {
+        match self {
+            Self::Tcp(stream) => {
+                // It fails only on a connection that is gone.
+                let _ = socket2::SockRef::from(stream).set_keepalive(on);
+            }
+            Self::Memory(_) => {}
+            #[cfg(unix)]
+            Self::Unix(_) => {} // whose peer is on this machine
+        }
+    }
+
     pub(crate) fn local_address(&self) -> Option<Address> {
         match self {
             Self::Tcp(stream) => Some(Address::Tcp(stream.local_addr().ok()?)),

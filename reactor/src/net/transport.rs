@@ -297,6 +297,20 @@ impl Transport {
         }
     }
 
+    /// Whether the system asks a silent peer now and then if it is still there, and ends the connection
+    /// if it does not answer (`SO_KEEPALIVE`, Twisted's `setTcpKeepAlive`). Off unless set.
+    ///
+    /// Systems wait for two hours before they ask, unless they are told otherwise. A
+    /// [`TimeoutProtocol`](crate::protocols::TimeoutProtocol) is quicker, and also ends connections
+    /// whose peer is there and says nothing. Does nothing for UNIX sockets and in memory.
+    pub fn set_tcp_keep_alive(&self, on: bool) {
+        if let Some(connection) = self.connection()
+            && let Some(stream) = &*connection.stream.borrow()
+        {
+            stream.set_keep_alive(on);
+        }
+    }
+
     /// The other end; `None` once the connection is lost.
     pub fn peer(&self) -> Option<Address> {
         self.connection().map(|connection| connection.peer.clone())
