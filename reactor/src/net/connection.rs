@@ -67,7 +67,7 @@ pub(super) struct Flags {
     /// On the reactor's list of those that have requested service.
     pub(super) is_queued: Cell<bool>,
     /// The system may have something to read.
-    may_read: Cell<bool>,
+    pub(super) may_read: Cell<bool>,
     /// The peer has said that it sends no more: a short read does not mean that nothing is left.
     has_hung_up: Cell<bool>,
     /// Nothing can be sent any more, and not because we have closed the sending side.
@@ -79,7 +79,7 @@ pub(super) struct Flags {
     /// The protocol keeps input, and is to be called again for it.
     pub(super) delivers_again: Cell<bool>,
     /// The system takes nothing more for now.
-    write_is_blocked: Cell<bool>,
+    pub(super) write_is_blocked: Cell<bool>,
     /// Close once everything is sent.
     pub(super) is_closing: Cell<bool>,
     /// Shut down the sending side once everything is sent.
@@ -441,7 +441,7 @@ impl Connection {
                 break;
             }
             let outcome = match &*self.stream.borrow() {
-                Some(stream) => (&*stream).read(&mut buffer),
+                Some(stream) => stream.discard(&mut buffer),
                 None => break,
             };
             if !matches!(outcome, Ok(count) if count == buffer.len()) {

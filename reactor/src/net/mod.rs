@@ -93,6 +93,7 @@ mod protocol;
 mod reconnecting;
 mod reuse_port;
 mod stream;
+mod throttle;
 mod transport;
 mod udp;
 #[cfg(unix)]
@@ -120,6 +121,7 @@ pub use protocol::{Factory, FactoryIdentity, Protocol, for_protocol};
 pub use reconnecting::{ReconnectingClientFactory, Reconnection};
 pub(crate) use reuse_port::{listen_first, listen_too};
 pub(crate) use stream::Stream;
+pub(crate) use throttle::Bucket;
 pub use transport::Transport;
 pub use udp::{
     DatagramProtocol, InvalidAddressError, UdpAddress, UdpError, UdpPort, UdpStats, UdpTransport,

@@ -14,6 +14,8 @@ use super::Protocol;
 use super::connection::{Connection, Flags};
 use super::output::{Output, WORTH_SHARING};
 use super::producer::Producer;
+use super::stream::Stream;
+use super::throttle::{Bucket, ThrottledStream};
 use super::{Address, ProducerRegisteredError, PullProducer, PushProducer};
 use crate::guard::guard;
 use crate::reactor::{Core, Reactor};
@@ -338,6 +340,30 @@ impl Transport {
     pub fn reactor(&self) -> Option<Reactor> {
         let (_, core) = self.connected()?;
         Some(Reactor::from_core(core))
+    }
+
+    /// From now on, the bytes that are read and written pass through these buckets.
+    pub(crate) fn throttle(&self, read: Option<&Rc<Bucket>>, write: Option<&Rc<Bucket>>) {
+        if let Some((connection, core)) = self.connected() {
+            let mut stream = connection.stream.borrow_mut();
+            *stream = stream.take().map(|stream| {
+                let stream = ThrottledStream::new(stream, self, core.time(), read, write);
+                Stream::Throttled(Box::new(stream))
+            });
+        }
+    }
+
+    /// There may be something to read, of which the system will not tell.
+    pub(super) fn may_read_again(&self) {
+        self.set(|flags| &flags.may_read);
+    }
+
+    /// Something can be sent again, of which the system will not tell.
+    pub(super) fn may_write_again(&self) {
+        if let Some((connection, core)) = self.connected() {
+            connection.flags.write_is_blocked.set(false);
+            connection.request_service(&core);
+        }
     }
 
     fn connection(&self) -> Option<Rc<Connection>> {
