@@ -131,6 +131,8 @@ mod react;
 mod reactor;
 #[cfg(unix)]
 mod signals;
+#[cfg(all(unix, feature = "systemd"))]
+pub mod systemd;
 pub mod testing;
 pub mod threads;
 pub mod time;
