@@ -1,5 +1,7 @@
 //! Sockets that somebody else has opened.
 
+mod peers;
+
 use std::cell::Cell;
 use std::io::Read;
 use std::net::{TcpListener, TcpStream};
@@ -9,6 +11,7 @@ use std::time::Duration;
 use deferred_reactor::net::{Protocol, Transport, for_protocol};
 use deferred_reactor::testing::MemoryReactor;
 use deferred_reactor::{Failure, Reactor};
+use peers::Watchdog;
 
 /// Says hello and good bye.
 struct Greets(Rc<Cell<u32>>);
@@ -29,6 +32,7 @@ impl Protocol for Greets {
 /// SD-06: and whoever has connected before is greeted.
 #[test]
 fn a_tcp_socket_that_listens_can_be_adopted() -> Result<(), Failure> {
+    let _watchdog = Watchdog::new();
     let reactor = Reactor::new()?;
     let socket = TcpListener::bind("127.0.0.1:0")?;
     let address = socket.local_addr()?;
@@ -56,6 +60,7 @@ fn a_unix_socket_that_listens_can_be_adopted() -> Result<(), Failure> {
     let path = std::env::temp_dir().join(format!("adopted-{}.sock", std::process::id()));
     let socket = UnixListener::bind(&path)?;
     let mut waits_already = UnixStream::connect(&path)?;
+    let _watchdog = Watchdog::new();
     let reactor = Reactor::new()?;
     let greeted = Rc::new(Cell::new(0));
     let count = greeted.clone();

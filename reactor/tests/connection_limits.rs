@@ -1,5 +1,7 @@
 //! How many connections a factory has at once, in all and for each peer.
 
+mod peers;
+
 use std::cell::{Cell, RefCell};
 use std::net::TcpStream;
 use std::rc::Rc;
@@ -8,6 +10,7 @@ use deferred_reactor::net::{Address, Factory, FactoryIdentity, Protocol, Transpo
 use deferred_reactor::policies::{ConnectionCounts, LimitConnectionsFactory};
 use deferred_reactor::testing::{MemoryConnection, MemoryReactor};
 use deferred_reactor::{Failure, Reactor};
+use peers::Watchdog;
 
 struct Echo;
 
@@ -74,6 +77,7 @@ fn each_peer_has_a_limit_of_its_own() -> Result<(), Failure> {
         socket.connect(&address(format!("127.0.0.1:{port}")).into())?;
         Ok(socket.into())
     }
+    let _watchdog = Watchdog::new();
     let reactor = Reactor::new()?;
     let factory = LimitConnectionsFactory::new(for_protocol(|| Echo)).max_connections_per_peer(1);
     let limited = Rc::new(factory);

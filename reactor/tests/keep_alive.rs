@@ -1,6 +1,8 @@
 //! Keep-alive probes of TCP, as the system tells of them.
 #![cfg(target_os = "linux")]
 
+mod peers;
+
 use std::cell::RefCell;
 use std::net::TcpStream;
 use std::rc::Rc;
@@ -8,6 +10,7 @@ use std::rc::Rc;
 use deferred_reactor::net::{Protocol, Transport, for_protocol};
 use deferred_reactor::testing::MemoryReactor;
 use deferred_reactor::{Failure, Reactor};
+use peers::Watchdog;
 
 /// Whether a keep-alive timer runs for the connection from `host` to `peer` (proc(5): timer 2).
 fn is_probed(host: u16, peer: u16) -> bool {
@@ -50,6 +53,7 @@ impl Protocol for Probed {
 /// PR-29.
 #[test]
 fn keep_alive_is_turned_on_and_off() -> Result<(), Failure> {
+    let _watchdog = Watchdog::new();
     let reactor = Reactor::new()?;
     let seen: Rc<RefCell<Vec<bool>>> = Rc::default();
     let record = seen.clone();

@@ -52,6 +52,25 @@ fn a_protocol_is_called_again_before_anything_is_read() {
     );
 }
 
+/// PR-28: also where nothing else is to be done.
+#[test]
+fn a_protocol_is_called_again_when_nothing_more_comes() {
+    let memory = MemoryReactor::new();
+    let calls: Rc<RefCell<Vec<String>>> = Rc::default();
+    let mut left = 50;
+    let peer = memory.connect(Recorder {
+        calls: calls.clone(),
+        act: move |transport: &Transport, _: &str| {
+            left -= 1;
+            if left > 0 {
+                transport.deliver_again();
+            }
+        },
+    });
+    peer.exchange("a");
+    assert_eq!(calls.borrow().len(), 50);
+}
+
 /// PR-28: and it holds the end of the input back as well.
 #[test]
 fn a_paused_protocol_is_called_again_when_it_resumes() {

@@ -366,7 +366,7 @@ fn lines_are_sent_with_the_delimiter() {
     assert_eq!(peer.exchange(""), b"a----");
 }
 
-/// PR-12: a scan that began anew with each piece would look at 250 thousand million bytes.
+/// PR-12: however many pieces there are. That none is searched twice is proven beside the search.
 #[test]
 fn a_long_line_in_small_pieces_is_searched_once() {
     let memory = MemoryReactor::new();

@@ -7,7 +7,7 @@ use std::net::{IpAddr, Ipv6Addr};
 use std::rc::Rc;
 
 use super::{Around, ProtocolWrapper};
-use crate::net::{Address, Factory, FactoryIdentity, Protocol};
+use crate::net::{Address, Factory, FactoryIdentity, Port, Protocol};
 
 /// Refuses connections beyond a limit, in all or for each peer (Twisted's
 /// `LimitTotalConnectionsFactory` and `LimitConnectionsByPeer`).
@@ -127,6 +127,10 @@ impl<F: Factory> Factory for LimitConnectionsFactory<F> {
         let accepted = &self.places.accepted;
         accepted.set(accepted.get() + 1);
         Some(ProtocolWrapper::boxed(protocol, place))
+    }
+
+    fn port_opened(&self, port: &Port) {
+        self.factory.port_opened(port);
     }
 
     fn start_factory(&self) {

@@ -6,7 +6,7 @@ use std::rc::Rc;
 use super::{Around, ProtocolWrapper};
 use crate::deferred::Failure;
 use crate::net::{
-    Address, Bucket, ClientFactory, Connector, Factory, FactoryIdentity, Protocol, Transport,
+    Address, Bucket, ClientFactory, Connector, Factory, FactoryIdentity, Port, Protocol, Transport,
 };
 
 /// Holds back the bytes of connections (Twisted's `ThrottlingFactory`).
@@ -138,6 +138,10 @@ impl<F: Factory> Factory for ThrottlingFactory<F> {
             write: self.bucket_of(&self.write),
         };
         Some(ProtocolWrapper::boxed(protocol, throttle))
+    }
+
+    fn port_opened(&self, port: &Port) {
+        self.factory.port_opened(port);
     }
 
     fn start_factory(&self) {

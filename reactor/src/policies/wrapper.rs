@@ -42,6 +42,10 @@ impl<A: Around> Protocol for ProtocolWrapper<A> {
         self.protocol.write_connection_lost(transport);
     }
 
+    fn write_blocked(&mut self, transport: &Transport) {
+        self.protocol.write_blocked(transport);
+    }
+
     fn write_drained(&mut self, transport: &Transport) {
         self.protocol.write_drained(transport);
     }

@@ -90,6 +90,28 @@ mod tests {
         assert_eq!(input.bytes.capacity(), 0);
     }
 
+    /// PR-12.
+    #[test]
+    fn delivering_moves_nothing() {
+        let mut input = Input::default();
+        input.push(&[b'x'; 1000]);
+        let address = |input: &Input| input.as_slice().as_ptr().addr();
+        let first = address(&input);
+        for delivered in 1..500 {
+            input.consume(1);
+            assert_eq!(address(&input), first + delivered);
+        }
+        let capacity = input.bytes.capacity();
+        for _ in 0..100_000 {
+            input.push(b"y");
+            input.consume(1);
+        }
+        assert!(
+            input.bytes.capacity() <= 4 * capacity,
+            "nor is anything kept for ever"
+        );
+    }
+
     #[test]
     fn what_is_put_in_front_comes_before_the_rest() {
         let mut input = Input::default();

@@ -116,6 +116,11 @@ pub trait LineProtocol: 'static {
         let _ = lines;
     }
 
+    /// The system takes no more for now; see [`Protocol::write_blocked`].
+    fn write_blocked(&mut self, lines: &LineTransport) {
+        let _ = lines;
+    }
+
     /// Everything that was written has left, after it had jammed; see [`Protocol::write_drained`].
     fn write_drained(&mut self, lines: &LineTransport) {
         let _ = lines;
@@ -334,6 +339,10 @@ impl<P: LineProtocol> Protocol for LineReceiver<P> {
         self.tell(P::write_connection_lost);
     }
 
+    fn write_blocked(&mut self, _: &Transport) {
+        self.tell(P::write_blocked);
+    }
+
     fn write_drained(&mut self, _: &Transport) {
         self.tell(P::write_drained);
     }
@@ -353,5 +362,21 @@ impl<P> fmt::Debug for LineReceiver<P> {
             .field("delimiter", &self.delimiter.escape_ascii().to_string())
             .field("max_length", &self.max_length)
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// PR-12: what was searched is not looked at again, which shows where it has changed.
+    #[test]
+    fn no_byte_is_searched_twice() {
+        let mut cutter = Cutter::default();
+        let mut cut = |input: &[u8]| cutter.cut(input, b"\r\n", 100);
+        assert!(matches!(cut(b"abcd"), Cut::Nothing));
+        assert!(matches!(cut(b"\r\n\r\nef\r"), Cut::Nothing));
+        assert!(matches!(cut(b"\r\n\r\nef\r\n"), Cut::Line(6)));
+        assert!(matches!(cut(b"\r\n"), Cut::Line(0)));
     }
 }

@@ -83,6 +83,11 @@ pub trait StringProtocol: 'static {
         let _ = strings;
     }
 
+    /// The system takes no more for now; see [`Protocol::write_blocked`].
+    fn write_blocked(&mut self, strings: &StringTransport) {
+        let _ = strings;
+    }
+
     /// Everything that was written has left, after it had jammed; see [`Protocol::write_drained`].
     fn write_drained(&mut self, strings: &StringTransport) {
         let _ = strings;
@@ -312,6 +317,10 @@ impl<P: StringProtocol, F: StringFormat> Protocol for StringReceiver<P, F> {
 
     fn write_connection_lost(&mut self, _: &Transport) {
         self.tell(P::write_connection_lost);
+    }
+
+    fn write_blocked(&mut self, _: &Transport) {
+        self.tell(P::write_blocked);
     }
 
     fn write_drained(&mut self, _: &Transport) {

@@ -267,6 +267,10 @@ impl<P: Protocol> Protocol for TimeoutProtocol<P> {
         self.protocol.write_connection_lost(transport);
     }
 
+    fn write_blocked(&mut self, transport: &Transport) {
+        self.protocol.write_blocked(transport);
+    }
+
     fn write_drained(&mut self, transport: &Transport) {
         self.protocol.write_drained(transport);
     }
