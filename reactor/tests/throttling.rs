@@ -204,7 +204,7 @@ fn a_connection_that_is_lost_while_it_waits_costs_nobody_anything() {
     assert_eq!(second.received().len(), 1000, "all that there is");
 }
 
-/// PO-13: who pauses is not read, with or without a limit.
+/// PO-13.
 #[test]
 fn pausing_holds_under_a_limit() {
     let rig = Rig::new();

@@ -189,19 +189,20 @@ impl Transport {
         }
     }
 
-    /// Whether [`data_received`](super::Protocol::data_received) may be called: reading is not paused,
-    /// and the connection is neither lost nor being closed.
+    /// Returns `true` while [`data_received`](super::Protocol::data_received) may be called: reading is
+    /// not paused, and the connection is neither lost nor being closed.
     pub fn is_producing(&self) -> bool {
         self.connection()
             .is_some_and(|connection| connection.is_producing())
     }
 
-    /// Has [`data_received`](super::Protocol::data_received) called once more, with no bytes: later and
-    /// not inside this call, not while reading is paused, and before anything else is read.
+    /// Requests one more call of [`data_received`](super::Protocol::data_received), with no bytes. The
+    /// loop makes it later, before anything else is read, and not while reading is paused.
     ///
-    /// For a protocol that takes what comes apart. When [`is_producing`](Self::is_producing) turns
-    /// `false` in the middle of some bytes, it keeps the others and asks for this, which comes when
-    /// reading is resumed. The [receivers](crate::protocols) do so.
+    /// This is for protocols that split their input into messages. When
+    /// [`is_producing`](Self::is_producing) turns `false` between two messages, such a protocol keeps
+    /// the remaining bytes and requests this call, which is made when reading is resumed. The
+    /// [receivers](crate::protocols) work this way.
     ///
     /// ```
     /// use deferred_reactor::net::{Protocol, Transport};
@@ -299,12 +300,12 @@ impl Transport {
         }
     }
 
-    /// Whether the system asks a silent peer now and then if it is still there, and ends the connection
-    /// if it does not answer (`SO_KEEPALIVE`, Twisted's `setTcpKeepAlive`). Off unless set.
+    /// Turns keep-alive probes on or off (`SO_KEEPALIVE`, Twisted's `setTcpKeepAlive`); off unless set.
     ///
-    /// Systems wait for two hours before they ask, unless they are told otherwise. A
+    /// The system then probes a silent peer, and ends the connection if the peer does not answer. Most
+    /// systems send the first probe after two hours. A
     /// [`TimeoutProtocol`](crate::protocols::TimeoutProtocol) is quicker, and also ends connections
-    /// whose peer is there and says nothing. Does nothing for UNIX sockets and in memory.
+    /// whose peer answers probes and sends nothing. Has no effect on UNIX sockets and in memory.
     pub fn set_tcp_keep_alive(&self, on: bool) {
         if let Some(connection) = self.connection()
             && let Some(stream) = &*connection.stream.borrow()
@@ -342,7 +343,7 @@ impl Transport {
         Some(Reactor::from_core(core))
     }
 
-    /// From now on, the bytes that are read and written pass through these buckets.
+    /// Makes all bytes from now on pass through these buckets.
     pub(crate) fn throttle(&self, read: Option<&Rc<Bucket>>, write: Option<&Rc<Bucket>>) {
         if let Some((connection, core)) = self.connected() {
             let mut stream = connection.stream.borrow_mut();
@@ -353,12 +354,12 @@ impl Transport {
         }
     }
 
-    /// There may be something to read, of which the system will not tell.
+    /// Marks the connection readable, where no event of the system will.
     pub(super) fn may_read_again(&self) {
         self.set(|flags| &flags.may_read);
     }
 
-    /// Something can be sent again, of which the system will not tell.
+    /// Marks the connection writable, where no event of the system will.
     pub(super) fn may_write_again(&self) {
         if let Some((connection, core)) = self.connected() {
             connection.flags.write_is_blocked.set(false);

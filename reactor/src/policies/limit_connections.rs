@@ -12,12 +12,12 @@ use crate::net::{Address, Factory, FactoryIdentity, Port, Protocol};
 /// Refuses connections beyond a limit, in all or for each peer (Twisted's
 /// `LimitTotalConnectionsFactory` and `LimitConnectionsByPeer`).
 ///
-/// A connection that is refused is closed at once; the factory inside is not asked for a protocol. It
-/// counts from the time its protocol is made until it is lost.
+/// A refused connection is closed at once, and the wrapped factory is not asked for a protocol. A
+/// connection counts from the time its protocol is made until it is lost.
 ///
-/// Peers are told apart by their IP address. IPv6 addresses count by their first 64 bits, since one
-/// customer has all the others; an IPv4 address that is written as an IPv6 one counts as what it is.
-/// Connections over UNIX sockets have no such address, and only the limit in all holds for them.
+/// A peer is an IP address. IPv6 addresses with the same first 64 bits are one peer, since a customer
+/// usually has such a network; an IPv4-mapped IPv6 address is the IPv4 address. Connections over UNIX
+/// sockets have no IP address: only [`max_connections`](Self::max_connections) applies to them.
 ///
 /// ```
 /// use deferred_reactor::net::{Protocol, Transport, for_protocol};
@@ -57,7 +57,7 @@ struct Places {
 }
 
 impl<F: Factory> LimitConnectionsFactory<F> {
-    /// Around `factory`, without a limit so far.
+    /// Wraps `factory`, without a limit so far.
     pub fn new(factory: F) -> Self {
         Self {
             factory,
@@ -67,22 +67,22 @@ impl<F: Factory> LimitConnectionsFactory<F> {
         }
     }
 
-    /// How many connections there are at most (no limit unless set; 0 refuses everybody).
+    /// Sets how many connections there are at most (no limit unless set; 0 refuses all).
     #[must_use]
     pub fn max_connections(mut self, count: usize) -> Self {
         self.max_connections = count;
         self
     }
 
-    /// How many connections each peer has at most (no limit unless set; 0 refuses everybody who has an
-    /// IP address).
+    /// Sets how many connections each peer has at most (no limit unless set; 0 refuses all peers that
+    /// have an IP address).
     #[must_use]
     pub fn max_connections_per_peer(mut self, count: usize) -> Self {
         self.max_connections_per_peer = count;
         self
     }
 
-    /// How many connections there are, were accepted, and were refused.
+    /// Returns how many connections there are, were accepted, and were refused.
     pub fn counts(&self) -> ConnectionCounts {
         let places = &self.places;
         ConnectionCounts {

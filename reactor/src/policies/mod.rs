@@ -1,7 +1,7 @@
 //! Limits for the connections of a factory: how many there are, and how fast they are.
 //!
-//! Each policy is a factory that goes around another one (Twisted's `twisted.protocols.policies`), and
-//! around other policies:
+//! A policy is a factory that wraps another factory, which may be a policy as well (Twisted's
+//! `twisted.protocols.policies`):
 //!
 //! ```
 //! use deferred_reactor::net::{Protocol, Transport, for_protocol};
@@ -29,9 +29,10 @@
 //! # Ok::<(), Failure>(())
 //! ```
 //!
-//! A policy is the factory that it goes around: it is started and stopped with that one, and once if
-//! that is shared ([`shared_identity`](crate::net::Factory::shared_identity)). To look at its counts
-//! while it is in use, keep it in an `Rc`.
+//! A policy passes all calls on to the wrapped factory, and has its
+//! [`shared_identity`](crate::net::Factory::shared_identity): a shared factory is started and stopped
+//! once, however many policies wrap it. To read the counts of a policy while it is in use, keep it in an
+//! `Rc`.
 //!
 //! For time limits, see [`TimeoutProtocol`](crate::protocols::TimeoutProtocol).
 

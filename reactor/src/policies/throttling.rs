@@ -9,17 +9,17 @@ use crate::net::{
     Address, Bucket, ClientFactory, Connector, Factory, FactoryIdentity, Port, Protocol, Transport,
 };
 
-/// Holds back the bytes of connections (Twisted's `ThrottlingFactory`).
+/// Limits how many bytes a second connections receive and send (Twisted's `ThrottlingFactory`).
 ///
-/// The limits hold for all connections of the factory together, which share them evenly; made by
-/// [`per_connection`](Self::per_connection), for each by itself. After some time without traffic, a
-/// quarter of a second's bytes pass at once.
+/// All connections of the factory share each limit evenly. With
+/// [`per_connection`](Self::per_connection), each connection has the limits for itself. After some time
+/// without traffic, a quarter of a second's bytes pass at once.
 ///
-/// Where the limit for reading is reached, nothing is read: the peer has to wait. Where that for
-/// writing is, bytes stay in the transport, which pauses its producer as it does for a peer that
-/// reads slowly; so protocols need to know nothing of this. (Twisted's pauses producers only, and
-/// sends all the same.) [`lose_connection`](Transport::lose_connection) sends everything first, at
-/// this speed.
+/// At the read limit, nothing is read, and the peer has to wait. At the write limit, bytes stay in the
+/// transport, as they do when a peer reads slowly: producers are paused, and
+/// [`write_blocked`](Protocol::write_blocked) and [`write_drained`](Protocol::write_drained) are called.
+/// [`lose_connection`](Transport::lose_connection) sends everything first, at this speed. (Twisted's
+/// `ThrottlingFactory` pauses producers, and sends what is written at full speed.)
 ///
 /// ```
 /// use std::time::Duration;
@@ -57,7 +57,7 @@ pub struct ThrottlingFactory<F> {
 }
 
 impl<F: Factory> ThrottlingFactory<F> {
-    /// Around `factory`, without a limit so far: limits hold for all connections together.
+    /// Wraps `factory`, without a limit so far. Limits are shared by all connections.
     pub fn new(factory: F) -> Self {
         Self {
             factory,
@@ -67,7 +67,7 @@ impl<F: Factory> ThrottlingFactory<F> {
         }
     }
 
-    /// Around `factory`, without a limit so far: limits hold for each connection.
+    /// Wraps `factory`, without a limit so far. Each connection has the limits for itself.
     pub fn per_connection(factory: F) -> Self {
         Self {
             is_per_connection: true,
@@ -75,7 +75,7 @@ impl<F: Factory> ThrottlingFactory<F> {
         }
     }
 
-    /// How many bytes a second are read at most (no limit unless set).
+    /// Sets how many bytes a second are read at most (no limit unless set).
     ///
     /// # Panics
     ///
@@ -86,7 +86,7 @@ impl<F: Factory> ThrottlingFactory<F> {
         self
     }
 
-    /// How many bytes a second are sent at most (no limit unless set).
+    /// Sets how many bytes a second are sent at most (no limit unless set).
     ///
     /// # Panics
     ///
@@ -97,8 +97,9 @@ impl<F: Factory> ThrottlingFactory<F> {
         self
     }
 
-    /// How many bytes have passed, and how often a connection had to wait. Those of a factory with
-    /// limits for each connection stay at 0, as do those of a direction without a limit.
+    /// Returns how many bytes have passed, and how often a connection had to wait. A direction without
+    /// a limit is not counted, nor is a factory that was made by
+    /// [`per_connection`](Self::per_connection): these counts stay at 0.
     pub fn counts(&self) -> ThrottlingCounts {
         let count = |bucket: &Option<Rc<Bucket>>, look: fn(&Bucket) -> u64| {
             bucket.as_deref().map_or(0, look)

@@ -132,7 +132,7 @@ pub trait LineProtocol: 'static {
     }
 }
 
-/// Cuts what comes into lines for a [`LineProtocol`] (Twisted's `LineReceiver`).
+/// Splits the input into lines for a [`LineProtocol`] (Twisted's `LineReceiver`).
 ///
 /// Lines end with CR LF and are 16 384 bytes long at most, unless set. Only the delimiter itself ends
 /// a line: with CR LF, a line feed alone is part of it.
@@ -226,7 +226,7 @@ impl Cutter {
 }
 
 impl<P: LineProtocol> LineReceiver<P> {
-    /// A protocol that cuts lines for `protocol`.
+    /// Wraps `protocol`, which gets the lines.
     pub fn new(protocol: P) -> Self {
         Self {
             protocol,
@@ -238,7 +238,7 @@ impl<P: LineProtocol> LineReceiver<P> {
         }
     }
 
-    /// What ends a line, received or sent (CR LF unless set).
+    /// Sets what ends a line, received or sent (CR LF unless set).
     ///
     /// # Panics
     ///
@@ -254,8 +254,8 @@ impl<P: LineProtocol> LineReceiver<P> {
         self
     }
 
-    /// The longest line that is delivered, in bytes and without its delimiter (16 384 unless set; 0
-    /// takes empty lines only). Raw data have no limit: nothing of them is kept.
+    /// Sets the longest line that is delivered, in bytes and without its delimiter (16 384 unless set;
+    /// with 0, only empty lines are). Raw data have no limit, since they are not kept.
     #[must_use]
     pub fn max_length(mut self, bytes: usize) -> Self {
         self.max_length = bytes;

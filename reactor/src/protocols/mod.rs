@@ -48,7 +48,7 @@
 //!   delivered without a copy.
 //! - An unfinished message at the end of a connection is dropped.
 //!
-//! A [`TimeoutProtocol`] goes around any protocol, and ends its connection when it is not reset in
+//! A [`TimeoutProtocol`] wraps any protocol, and closes its connection when the limit is not reset in
 //! time.
 
 mod input;

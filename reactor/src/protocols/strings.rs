@@ -99,7 +99,7 @@ pub trait StringProtocol: 'static {
     }
 }
 
-/// Puts together strings with their lengths for a [`StringProtocol`].
+/// Splits the input into strings for a [`StringProtocol`].
 ///
 /// The second parameter is the format. Its names are [`Int8StringReceiver`], [`Int16StringReceiver`],
 /// [`Int32StringReceiver`] and [`NetstringReceiver`]. Strings are 99 999 bytes long at most, unless
@@ -193,7 +193,7 @@ enum State {
 }
 
 impl<P: StringProtocol, F: StringFormat> StringReceiver<P, F> {
-    /// A protocol that puts strings together for `protocol`.
+    /// Wraps `protocol`, which gets the strings.
     pub fn new(protocol: P) -> Self {
         Self {
             protocol,
@@ -205,7 +205,7 @@ impl<P: StringProtocol, F: StringFormat> StringReceiver<P, F> {
         }
     }
 
-    /// The longest string that is delivered, in bytes (99 999 unless set; 0 takes empty ones only).
+    /// Sets the longest string that is delivered, in bytes (99 999 unless set; with 0, only empty ones).
     ///
     /// Memory is taken as the bytes of a string come, and not when it is announced.
     #[must_use]

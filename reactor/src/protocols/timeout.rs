@@ -9,7 +9,7 @@ use crate::deferred::Failure;
 use crate::net::{Protocol, Transport};
 use crate::time::DelayedCall;
 
-/// The time limit of one connection, for the protocol that sets and resets it; from
+/// The time limit of one connection: what a protocol sets and resets it with. Made by
 /// [`TimeoutProtocol::new`].
 ///
 /// Cheap to clone; all clones are one. Does nothing once the connection is lost.
@@ -131,19 +131,19 @@ impl fmt::Debug for ConnectionTimeout {
     }
 }
 
-/// Ends a connection when its time limit is not reset in time: goes around any protocol (Twisted's
-/// `TimeoutMixin`).
+/// Wraps a protocol, and closes its connection when a time limit is over (Twisted's `TimeoutMixin`).
 ///
-/// The limit counts from the moment the connection is made. What begins it anew is
+/// The limit counts from the moment the connection is made, and is reset by
 ///
-/// | made by                     | a call of                                                            |
+/// | made by                     | reset by                                                             |
 /// |-----------------------------|----------------------------------------------------------------------|
 /// | [`new`](Self::new)          | [`reset_timeout`](ConnectionTimeout::reset_timeout), which the protocol makes |
 /// | [`idle`](Self::idle)        | `data_received`: the limit is how long the peer may be silent         |
 ///
-/// When it is over, the connection is closed as by [`lose_connection`](Transport::lose_connection);
-/// if its last bytes have not left after the same time again, because the peer does not read them, it
-/// is aborted. [`timeout_connection`](Self::timeout_connection) replaces that.
+/// When the limit is over, the connection is closed by
+/// [`lose_connection`](Transport::lose_connection). If the peer does not read the last bytes for the same
+/// time again, the connection is aborted. [`timeout_connection`](Self::timeout_connection) replaces
+/// both.
 ///
 /// A protocol of lines should reset the limit for each line and not for each byte: a peer that sends
 /// one byte at a time, and never a line, would stay for ever.
@@ -189,8 +189,8 @@ pub struct TimeoutProtocol<P> {
 }
 
 impl<P: Protocol> TimeoutProtocol<P> {
-    /// Around the protocol that `make` makes, which is given the limit to reset. `None` sets no limit
-    /// for now.
+    /// Wraps the protocol that `make` returns; `make` gets the handle that resets the limit. With `None`
+    /// there is no limit until [`set_timeout`](ConnectionTimeout::set_timeout).
     pub fn new(
         period: impl Into<Option<Duration>>,
         make: impl FnOnce(ConnectionTimeout) -> P,
@@ -203,7 +203,7 @@ impl<P: Protocol> TimeoutProtocol<P> {
         }
     }
 
-    /// Around `protocol`: all bytes that come reset the limit.
+    /// Wraps `protocol`. All bytes that come reset the limit.
     ///
     /// ```
     /// # use std::time::Duration;
@@ -230,7 +230,7 @@ impl<P: Protocol> TimeoutProtocol<P> {
         }
     }
 
-    /// What to do when the limit is over, in place of closing the connection (Twisted's
+    /// Sets what happens when the limit is over, in place of closing the connection (Twisted's
     /// `timeoutConnection`).
     ///
     /// `act` is called by the loop, with no internal borrow held. The limit counts again only when it

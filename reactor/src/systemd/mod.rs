@@ -1,4 +1,4 @@
-//! Services of systemd: sockets that it hands over, and what it wants to be told (feature `systemd`).
+//! Services of systemd: socket activation, start-up and watchdog notifications (feature `systemd`).
 //!
 //! A unit with a socket is started when somebody connects, and nobody is refused while it is started
 //! anew. A unit of `Type=notify` counts as started once it says so, and one with `WatchdogSec=` is
@@ -39,7 +39,7 @@
 //! }
 //! ```
 //!
-//! Outside of systemd all this does nothing: there are no sockets, and nobody is told.
+//! Outside of systemd there are no sockets, and nothing is sent.
 
 mod notify;
 mod sockets;

@@ -14,7 +14,7 @@ use crate::deferred::{Deferred, Outcome};
 /// How long the steps of a tick take together before the loop goes on: Twisted's 10 ms.
 const SLICE: Duration = Duration::from_millis(10);
 
-/// Takes turns at several iterators, a step of each (Twisted's `task.Cooperator`).
+/// Runs several iterators side by side, one step of each in turn (Twisted's `task.Cooperator`).
 ///
 /// Work that would hold up the loop is written as an iterator whose steps are short. A Cooperator
 /// takes steps until 10 milliseconds have passed; that is a *tick*. Then the loop has a turn, and the
