@@ -11,6 +11,7 @@
 
 use prometheus_deferred::net::{Address, ClientFactory, Connector, Factory};
 use prometheus_deferred::net::{Protocol, Transport, for_protocol};
+use prometheus_deferred::protocols::{LineProtocol, LineReceiver, LineTransport};
 use prometheus_deferred::{Failure, Reactor};
 
 /// The server's end of a connection: sends everything back.
@@ -24,26 +25,20 @@ impl Protocol for Echo {
 }
 
 /// The client's end: says its lines, and hangs up when the last one is back.
-#[derive(Default)]
-struct Lines {
-    received: String,
-}
+struct Lines;
 
-impl Protocol for Lines {
-    fn connection_made(&mut self, transport: &Transport) -> Result<(), Failure> {
-        transport.write(b"a line\nanother one\ngood bye\n");
+impl LineProtocol for Lines {
+    fn connection_made(&mut self, lines: &LineTransport) -> Result<(), Failure> {
+        for line in ["a line", "another one", "good bye"] {
+            lines.send_line(line);
+        }
         Ok(())
     }
 
-    fn data_received(&mut self, transport: &Transport, data: &[u8]) -> Result<(), Failure> {
-        // Bytes come in any number: a line may be cut anywhere.
-        self.received += std::str::from_utf8(data)?;
-        while let Some((line, rest)) = self.received.split_once('\n') {
-            println!("the server said: {line}");
-            if line == "good bye" {
-                transport.lose_connection();
-            }
-            self.received = rest.to_owned();
+    fn line_received(&mut self, lines: &LineTransport, line: &[u8]) -> Result<(), Failure> {
+        println!("the server said: {}", std::str::from_utf8(line)?);
+        if line == b"good bye" {
+            lines.lose_connection();
         }
         Ok(())
     }
@@ -54,7 +49,7 @@ struct LinesFactory;
 
 impl Factory for LinesFactory {
     fn build_protocol(&self, _: &Address) -> Option<Box<dyn Protocol>> {
-        Some(Box::new(Lines::default()))
+        Some(Box::new(LineReceiver::new(Lines)))
     }
 }
 

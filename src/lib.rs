@@ -60,19 +60,22 @@ mod http1;
 pub mod instrument;
 pub mod web;
 
+#[cfg(all(unix, feature = "systemd"))]
+pub use deferred_reactor::systemd;
 #[doc(inline)]
 pub use deferred_reactor::time;
 pub use deferred_reactor::{
     AbandonedError, AlreadyCalledError, BlockingCallError, CancelledError, Canceller, Clock,
-    Deferred, DeferredList, DeferredLock, DeferredQueue, DeferredSemaphore, DelayedCall,
-    DelayedCallError, ExitRequest, Failure, FailureGroup, FirstError, ListEntry, LoopingCall,
-    LoopingCallError, NoLostFailures, NotFiredError, Outcome, PanicError, Pauser, Permit, Phase,
-    QueueOverflow, QueueUnderflow, Reactor, ReactorAlreadyRunningError, ReactorGoneError,
-    ReactorNotRunningError, ReactorStoppedError, ReactorTime, RemoteReactor, RemoteResolver,
-    Resolver, SystemEvent, TimeoutError, TriggerId, Unhandled, UnknownTriggerError, Worker,
-    WorkerError, blocking_call_from_thread, defer_later, defer_to_thread, deferred, deferred_list,
-    gather_results, health, logging, maybe_deferred, net, on_unhandled, race, react, run_workers,
-    sleep, testing, threads,
+    CooperativeTask, Cooperator, Deferred, DeferredList, DeferredLock, DeferredQueue,
+    DeferredSemaphore, DelayedCall, DelayedCallError, ExitRequest, Failure, FailureGroup,
+    FirstError, ListEntry, LoopingCall, LoopingCallError, NoLostFailures, NotFiredError, Outcome,
+    PanicError, Pauser, Permit, Phase, QueueOverflow, QueueUnderflow, Reactor,
+    ReactorAlreadyRunningError, ReactorGoneError, ReactorNotRunningError, ReactorStoppedError,
+    ReactorTime, RemoteReactor, RemoteResolver, Resolver, SystemEvent, TimeoutError, TriggerId,
+    Unhandled, UnknownTriggerError, Worker, WorkerError, blocking_call_from_thread, cooperate,
+    defer_later, defer_to_thread, deferred, deferred_list, gather_results, health, logging,
+    maybe_deferred, net, on_unhandled, policies, protocols, race, react, run_workers, sleep,
+    testing, threads,
 };
 
 pub use exposition::{

@@ -2,7 +2,7 @@
 
 mod programs;
 
-use std::io::Write;
+use std::io::{BufRead, BufReader, Write};
 use std::net::TcpListener;
 use std::process::Command;
 
@@ -150,6 +150,54 @@ fn echo_gets_its_lines_back_and_stops() {
     assert_eq!(rest, want);
 }
 
+/// PR-01, PR-22: nicknames, what is said, and who is there.
+#[test]
+fn chat_tells_everybody_and_counts_them() {
+    let mut example = Example::start_with("chat", &["127.0.0.1:0"]);
+    let metrics = example.line();
+    let metrics = metrics
+        .strip_prefix("metrics at http://")
+        .and_then(|rest| rest.strip_suffix("/metrics"))
+        .and_then(|address| address.parse().ok())
+        .expect("an address");
+    let guests = |count| {
+        let page = programs::get(metrics, "/metrics");
+        page.ends_with(&format!("\nchat_guests {count}\n"))
+    };
+    let connect = || {
+        let stream = std::net::TcpStream::connect(example.address).unwrap();
+        stream
+            .set_read_timeout(Some(std::time::Duration::from_secs(30)))
+            .unwrap();
+        BufReader::new(stream)
+    };
+    let hears = |guest: &mut BufReader<std::net::TcpStream>, want: &str| {
+        let mut line = String::new();
+        guest.read_line(&mut line).unwrap();
+        assert_eq!(line, format!("{want}\n"));
+    };
+    let says = |guest: &mut BufReader<std::net::TcpStream>, line: &str| {
+        write!(guest.get_mut(), "{line}\r\n").unwrap();
+    };
+    let (mut ann, mut bob) = (connect(), connect());
+    hears(&mut ann, "your nickname?");
+    hears(&mut bob, "your nickname?");
+    says(&mut ann, "Ann");
+    hears(&mut ann, "Ann has come");
+    says(&mut bob, "Ann");
+    hears(&mut bob, "another one, please");
+    says(&mut bob, "Bob");
+    hears(&mut bob, "Bob has come");
+    hears(&mut ann, "Bob has come");
+    assert!(guests(2));
+    says(&mut ann, "hello \x1b[1mBob");
+    hears(&mut bob, "Ann: hello [1mBob");
+    hears(&mut ann, "Ann: hello [1mBob");
+    drop(ann);
+    hears(&mut bob, "Ann is gone");
+    assert!(guests(1));
+}
+
 ///
 #[cfg(unix)]
 #[test]
@@ -173,7 +221,7 @@ fn an_interrupt_ends_an_example_in_good_order() {
 fn what_cannot_be_listened_on_is_told_in_a_sentence() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let taken = taken.local_addr().unwrap().to_string();
-    for example in ["metrics", "klein", "delayed", "embedded", "echo"] {
+    for example in ["metrics", "klein", "delayed", "embedded", "echo", "chat"] {
         for (argument, want) in [
             (taken.as_str(), "in use"),
             ("nonsense", "invalid socket address"),

@@ -5,6 +5,8 @@
 //!   `async` block be made a Deferred ([`deferred::awaiting`]).
 //! - A [`Reactor`] is a loop that runs callbacks: when their time has come ([`time`]), when something
 //!   happens on a connection ([`net`]), and when another thread asks ([`threads`]).
+//! - Lines, strings with their lengths and time limits for connections are [`protocols`]; limits for
+//!   the connections of a factory are [`policies`].
 //! - A [`Clock`] stands in for the reactor in tests, and moves only when told to. A
 //!   [`MemoryReactor`](testing::MemoryReactor) also has connections, without sockets ([`testing`]).
 //! - What the loop is busy with, and what holds it up, is told by [`health`].
@@ -124,10 +126,14 @@ mod guard;
 pub mod health;
 pub mod logging;
 pub mod net;
+pub mod policies;
+pub mod protocols;
 mod react;
 mod reactor;
 #[cfg(unix)]
 mod signals;
+#[cfg(all(unix, feature = "systemd"))]
+pub mod systemd;
 pub mod testing;
 pub mod threads;
 pub mod time;
@@ -147,7 +153,7 @@ pub use threads::{
     blocking_call_from_thread, defer_to_thread, run_workers,
 };
 pub use time::{
-    Clock, DelayedCall, DelayedCallError, LoopingCall, LoopingCallError, ReactorTime, defer_later,
-    sleep,
+    Clock, CooperativeTask, Cooperator, DelayedCall, DelayedCallError, LoopingCall,
+    LoopingCallError, ReactorTime, cooperate, defer_later, sleep,
 };
 pub use triggers::{Phase, SystemEvent, TriggerId, UnknownTriggerError};

@@ -12,7 +12,7 @@ use std::time::Duration;
 pub(crate) struct Example {
     child: Child,
     /// Kept open: a program that prints into a closed pipe dies of it.
-    _stdout: BufReader<ChildStdout>,
+    stdout: BufReader<ChildStdout>,
     pub(crate) stdin: Option<ChildStdin>,
     pub(crate) address: SocketAddr,
 }
@@ -37,14 +37,17 @@ impl Example {
         let mut line = String::new();
         stdout.read_line(&mut line).unwrap();
         let address = line
-            .strip_prefix("listening on http://")
-            .and_then(|rest| rest.trim_end().strip_suffix('/'))
+            .strip_prefix("listening on ")
+            .map(|rest| {
+                rest.trim_start_matches("http://")
+                    .trim_end_matches(['/', '\n'])
+            })
             .and_then(|address| address.parse().ok())
             .unwrap_or_else(|| panic!("the first line of {name} was {line:?}"));
         Self {
             stdin: child.stdin.take(),
             child,
-            _stdout: stdout,
+            stdout,
             address,
         }
     }
@@ -52,6 +55,13 @@ impl Example {
     /// Runs an example that is expected to end by itself.
     pub(crate) fn run(name: &str, arguments: &[&str]) -> Output {
         Command::new(path(name)).args(arguments).output().unwrap()
+    }
+
+    /// The next line that it prints.
+    pub(crate) fn line(&mut self) -> String {
+        let mut line = String::new();
+        self.stdout.read_line(&mut line).unwrap();
+        line.trim_end().to_owned()
     }
 
     pub(crate) fn id(&self) -> u32 {

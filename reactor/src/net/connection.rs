@@ -72,7 +72,7 @@ pub(super) struct Flags {
     /// On the reactor's list of those that have requested service.
     pub(super) is_queued: Cell<bool>,
     /// The system may have something to read.
-    may_read: Cell<bool>,
+    pub(super) may_read: Cell<bool>,
     /// The peer has said that it sends no more: a short read does not mean that nothing is left.
     has_hung_up: Cell<bool>,
     /// Nothing can be sent any more, and not because we have closed the sending side.
@@ -81,8 +81,10 @@ pub(super) struct Flags {
     read_is_closed: Cell<bool>,
     /// The protocol wants no data for now.
     pub(super) is_paused: Cell<bool>,
+    /// The protocol keeps input, and is to be called again for it.
+    pub(super) delivers_again: Cell<bool>,
     /// The system takes nothing more for now.
-    write_is_blocked: Cell<bool>,
+    pub(super) write_is_blocked: Cell<bool>,
     /// Close once everything is sent.
     pub(super) is_closing: Cell<bool>,
     /// Shut down the sending side once everything is sent.
@@ -252,6 +254,9 @@ impl Connection {
 
     /// Reads until the system has no more, the protocol has enough, or others should have a turn.
     fn read(self: &Rc<Self>, core: &Rc<Core>) {
+        if self.flags.delivers_again.get() && !self.deliver_again(core) {
+            return;
+        }
         let mut buffer = core.take_read_buffer();
         for _ in 0..CALLS_PER_TURN {
             if !self.flags.may_read.get() || !self.wants_data() {
@@ -316,6 +321,36 @@ impl Connection {
                 Ok(())
             });
         }
+    }
+
+    /// Calls a protocol that keeps input, until it has enough. `false` if the connection is lost now.
+    #[cold]
+    fn deliver_again(self: &Rc<Self>, core: &Rc<Core>) -> bool {
+        for _ in 0..CALLS_PER_TURN {
+            if !self.wants_kept_data() {
+                break;
+            }
+            self.flags.delivers_again.set(false);
+            if !self.tell(core, |protocol, transport| {
+                protocol.data_received(transport, &[])
+            }) {
+                return false;
+            }
+        }
+        true
+    }
+
+    /// Whether the protocol has kept input that it may have now; also at the end of the input.
+    fn wants_kept_data(&self) -> bool {
+        self.flags.delivers_again.get() && self.is_producing()
+    }
+
+    /// Whether the protocol may be called with data, if there are any.
+    pub(super) fn is_producing(&self) -> bool {
+        let flags = &self.flags;
+        !flags.is_paused.get()
+            && !flags.is_closing.get()
+            && flags.interruption.get() != Interruption::Abort
     }
 
     /// Sends until everything is sent, the system takes no more, or others should have a turn.
@@ -448,11 +483,7 @@ impl Connection {
                 break;
             }
             let outcome = match &*self.stream.borrow() {
-                Some(Stream::Memory(stream)) => {
-                    stream.discard();
-                    break;
-                }
-                Some(stream) => (&*stream).read(&mut buffer),
+                Some(stream) => stream.discard(&mut buffer),
                 None => break,
             };
             if !matches!(outcome, Ok(count) if count == buffer.len()) {
@@ -502,6 +533,7 @@ impl Connection {
         let flags = &self.flags;
         // In the order that takes the fewest looks at one that has none.
         (flags.may_read.get() && self.wants_data()
+            || self.wants_kept_data()
             || !flags.write_is_blocked.get()
                 && (flags.has_backlog.get() || self.has_to_flush() || self.is_to_end())
             || flags.interruption.get() != Interruption::None && self.has_interruption())

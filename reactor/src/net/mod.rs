@@ -17,10 +17,10 @@
 //! | [`connection_lost`](Protocol::connection_lost)                      | once, whatever the reason       |
 //!
 //! Whatever a protocol asks its [`Transport`] for is done once the protocol has returned, and so it
-//! is never called from inside itself. Bytes come in pieces of any size: a protocol of lines keeps
-//! the part of a line until the rest has come, as the one in [`testing`](crate::testing) does. What
-//! it needs of the program, such as a list of those who are connected, its factory gives it, usually
-//! as an `Rc`; the reactor is at hand as [`Transport::reactor`].
+//! is never called from inside itself. Bytes come in pieces of any size; the receivers in
+//! [`protocols`](crate::protocols) put lines and other messages together. What a protocol needs of
+//! the program, such as a list of those who are connected, its factory gives it, usually as an `Rc`;
+//! the reactor is at hand as [`Transport::reactor`].
 //!
 //! Datagrams have no connections: [`Reactor::listen_udp`](crate::Reactor::listen_udp) hands all that
 //! come to one [`DatagramProtocol`]. Each comes whole, or not at all. Sending goes to the system at
@@ -95,6 +95,7 @@ mod protocol;
 mod reconnecting;
 mod reuse_port;
 mod stream;
+mod throttle;
 mod transport;
 mod udp;
 #[cfg(unix)]
@@ -122,6 +123,7 @@ pub use protocol::{Factory, FactoryIdentity, Protocol, for_protocol};
 pub use reconnecting::{ReconnectingClientFactory, Reconnection};
 pub(crate) use reuse_port::{listen_first, listen_too};
 pub(crate) use stream::Stream;
+pub(crate) use throttle::Bucket;
 pub use transport::Transport;
 pub use udp::{
     DatagramProtocol, InvalidAddressError, UdpAddress, UdpError, UdpPort, UdpStats, UdpTransport,

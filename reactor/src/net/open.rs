@@ -7,12 +7,16 @@ use std::net::{SocketAddr, ToSocketAddrs};
 use std::panic::Location;
 use std::rc::{Rc, Weak};
 
+#[cfg(unix)]
+use mio::net::UnixListener;
 use mio::net::{TcpListener, UdpSocket};
 use socket2::{Domain, Socket, Type};
 
 use super::acceptor::Acceptor;
 use super::dial::Dialer;
 use super::memory::MemoryListener;
+#[cfg(unix)]
+use super::unix::UnixAcceptor;
 use super::{
     Address, CannotListenError, ClientEndpoint, ClientFactory, Connector, DatagramProtocol,
     Factory, Port, Protocol, TcpClientEndpoint, Transport, UdpPort,
@@ -109,6 +113,82 @@ impl Reactor {
             .map_err(|cause| {
                 let address = Address::Unix(Some(endpoint.path)).to_string();
                 CannotListenError::new(address, cause)
+            })
+    }
+
+    /// Makes a protocol for each connection to a TCP socket that listens already (Twisted's
+    /// `adoptStreamPort`): one that was opened before privileges were given up, or that another program
+    /// has handed over.
+    ///
+    /// The socket is made non-blocking, and is closed with the port.
+    ///
+    /// ```
+    /// use std::net::TcpListener;
+    /// use deferred_reactor::net::{Protocol, Transport, for_protocol};
+    /// use deferred_reactor::{Failure, Reactor};
+    ///
+    /// struct Echo;
+    ///
+    /// impl Protocol for Echo {
+    ///     fn data_received(&mut self, transport: &Transport, data: &[u8]) -> Result<(), Failure> {
+    ///         transport.write(data);
+    ///         Ok(())
+    ///     }
+    /// }
+    ///
+    /// let socket = TcpListener::bind("127.0.0.1:0")?; // as root, perhaps, and on port 7
+    /// let address = socket.local_addr()?;
+    /// let reactor = Reactor::new()?;
+    /// let port = reactor.adopt_tcp_listener(socket, for_protocol(|| Echo))?;
+    /// assert_eq!(port.address().socket_addr(), Some(address));
+    /// # Ok::<(), Failure>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`CannotListenError`] with the address and the cause; the socket is closed, and the factory is
+    /// not started then. A reactor [in memory](Self::is_in_memory) takes no sockets.
+    #[doc(alias = "adoptStreamPort")]
+    #[track_caller]
+    pub fn adopt_tcp_listener(
+        &self,
+        socket: std::net::TcpListener,
+        factory: impl Factory,
+    ) -> Result<Port, CannotListenError> {
+        let (core, line) = (self.core(), Location::caller());
+        let address = socket.local_addr();
+        adopt_tcp(core, socket)
+            .and_then(|socket| Port::open(core, vec![socket], Rc::new(factory), line))
+            .map_err(|cause| match address {
+                Ok(address) => CannotListenError::new(address, cause),
+                Err(_) => CannotListenError::new("a socket without an address", cause),
+            })
+    }
+
+    /// Makes a protocol for each connection to a UNIX socket that listens already, as
+    /// [`adopt_tcp_listener`](Self::adopt_tcp_listener) does for TCP. Its file stays when the port is
+    /// closed: whoever has made it removes it.
+    ///
+    /// # Errors
+    ///
+    /// As for [`adopt_tcp_listener`](Self::adopt_tcp_listener).
+    #[cfg(unix)]
+    #[doc(alias = "adoptStreamPort")]
+    #[track_caller]
+    pub fn adopt_unix_listener(
+        &self,
+        socket: std::os::unix::net::UnixListener,
+        factory: impl Factory,
+    ) -> Result<Port, CannotListenError> {
+        let (core, line) = (self.core(), Location::caller());
+        let address = socket.local_addr();
+        adopt_unix(core, socket)
+            .and_then(|socket| Port::open(core, vec![socket], Rc::new(factory), line))
+            .map_err(|cause| {
+                let path = address
+                    .ok()
+                    .and_then(|address| Some(address.as_pathname()?.to_owned()));
+                CannotListenError::new(Address::Unix(path).to_string(), cause)
             })
     }
 
@@ -296,6 +376,20 @@ fn bind_v6_only(address: SocketAddr) -> io::Result<TcpListener> {
 fn bind_unix(core: &Core, endpoint: &UnixServerEndpoint) -> io::Result<Vec<Acceptor>> {
     core.system()?;
     Ok(vec![Acceptor::Unix(super::unix::listen(endpoint)?)])
+}
+
+fn adopt_tcp(core: &Core, socket: std::net::TcpListener) -> io::Result<Acceptor> {
+    core.system()?;
+    socket.set_nonblocking(true)?;
+    Ok(Acceptor::Tcp(TcpListener::from_std(socket)))
+}
+
+#[cfg(unix)]
+fn adopt_unix(core: &Core, socket: std::os::unix::net::UnixListener) -> io::Result<Acceptor> {
+    core.system()?;
+    socket.set_nonblocking(true)?;
+    let socket = UnixAcceptor::adopt(UnixListener::from_std(socket));
+    Ok(Acceptor::Unix(socket))
 }
 
 fn bind_udp(core: &Core, address: &impl ToSocketAddrs) -> io::Result<UdpSocket> {

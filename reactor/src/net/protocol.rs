@@ -42,7 +42,8 @@ pub trait Protocol: 'static {
         Ok(())
     }
 
-    /// Some bytes have come: any number, wherever they happened to be cut.
+    /// Some bytes have come: any number, wherever they happened to be cut. `data` is empty only after
+    /// [`Transport::deliver_again`].
     ///
     /// # Errors
     ///

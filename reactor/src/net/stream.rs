@@ -12,6 +12,7 @@ use mio::{Interest, Registry, Token};
 
 use super::Address;
 use super::memory::MemoryStream;
+use super::throttle::ThrottledStream;
 use crate::reactor::{self, Core, SlotId};
 
 /// The socket of a connection, of whichever kind.
@@ -22,6 +23,8 @@ pub(crate) enum Stream {
     Memory(Box<MemoryStream>),
     #[cfg(unix)]
     Unix(UnixStream),
+    /// Passes so many bytes a second. Boxed, as few are.
+    Throttled(Box<ThrottledStream>),
 }
 
 impl Stream {
@@ -29,6 +32,7 @@ impl Stream {
     /// [`occupy`](Core::occupy)s the slot next.
     pub(crate) fn watch(&mut self, core: &Core) -> io::Result<SlotId> {
         match self {
+            Self::Throttled(stream) => stream.inner_mut().watch(core),
             Self::Memory(stream) => {
                 let slot = core.add_slot();
                 stream.watch_at(slot);
@@ -40,6 +44,7 @@ impl Stream {
 
     pub(crate) fn shutdown(&self, side: Shutdown) -> io::Result<()> {
         match self {
+            Self::Throttled(stream) => stream.inner().shutdown(side),
             Self::Tcp(stream) => stream.shutdown(side),
             Self::Memory(stream) => stream.shutdown(side),
             #[cfg(unix)]
@@ -50,6 +55,7 @@ impl Stream {
     /// An error while it is not connected.
     pub(crate) fn has_peer(&self) -> io::Result<()> {
         match self {
+            Self::Throttled(stream) => stream.inner().has_peer(),
             Self::Tcp(stream) => stream.peer_addr().map(drop),
             #[cfg(unix)]
             Self::Unix(stream) => stream.peer_addr().map(drop),
@@ -60,6 +66,7 @@ impl Stream {
     /// The error that the system has for this socket.
     pub(crate) fn take_error(&self) -> io::Result<Option<io::Error>> {
         match self {
+            Self::Throttled(stream) => stream.inner().take_error(),
             Self::Tcp(stream) => stream.take_error(),
             Self::Memory(stream) => Ok(stream.error()),
             #[cfg(unix)]
@@ -71,6 +78,7 @@ impl Stream {
     /// opposite.
     pub(crate) fn reset_on_close(&self) {
         match self {
+            Self::Throttled(stream) => stream.inner().reset_on_close(),
             Self::Tcp(stream) => {
                 // It fails on a connection that is gone already.
                 let _ = socket2::SockRef::from(stream).set_linger(Some(Duration::ZERO));
@@ -84,6 +92,7 @@ impl Stream {
 
     pub(crate) fn set_no_delay(&self, on: bool) {
         match self {
+            Self::Throttled(stream) => stream.inner().set_no_delay(on),
             Self::Tcp(stream) => {
                 // It fails only on a connection that is gone.
                 let _ = stream.set_nodelay(on);
@@ -94,8 +103,34 @@ impl Stream {
         }
     }
 
+    pub(crate) fn set_keep_alive(&self, on: bool) {
+        match self {
+            Self::Throttled(stream) => stream.inner().set_keep_alive(on),
+            Self::Tcp(stream) => {
+                // It fails only on a connection that is gone.
+                let _ = socket2::SockRef::from(stream).set_keepalive(on);
+            }
+            Self::Memory(_) => {}
+            #[cfg(unix)]
+            Self::Unix(_) => {} // whose peer is on this machine
+        }
+    }
+
+    /// Reads what nobody wants, which no limit holds back.
+    pub(crate) fn discard(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Self::Throttled(stream) => stream.inner().discard(buffer),
+            Self::Memory(stream) => {
+                stream.discard();
+                Ok(0)
+            }
+            mut stream => stream.read(buffer),
+        }
+    }
+
     pub(crate) fn local_address(&self) -> Option<Address> {
         match self {
+            Self::Throttled(stream) => stream.inner().local_address(),
             Self::Tcp(stream) => Some(Address::Tcp(stream.local_addr().ok()?)),
             Self::Memory(stream) => Some(stream.local_address()),
             #[cfg(unix)]
@@ -105,6 +140,7 @@ impl Stream {
 
     fn source(&mut self) -> &mut dyn Source {
         match self {
+            Self::Throttled(stream) => stream.inner_mut().source(),
             Self::Tcp(stream) => stream,
             Self::Memory(stream) => &mut **stream,
             #[cfg(unix)]
@@ -121,6 +157,7 @@ impl Read for &Stream {
             Stream::Memory(stream) => stream.read(buffer),
             #[cfg(unix)]
             Stream::Unix(stream) => (&*stream).read(buffer),
+            Stream::Throttled(stream) => stream.read(buffer),
         }
     }
 }
@@ -133,6 +170,7 @@ impl Write for &Stream {
             Stream::Memory(stream) => stream.write(data),
             #[cfg(unix)]
             Stream::Unix(stream) => (&*stream).write(data),
+            Stream::Throttled(stream) => stream.write(data),
         }
     }
 
@@ -143,6 +181,7 @@ impl Write for &Stream {
             Stream::Memory(stream) => stream.write_vectored(slices),
             #[cfg(unix)]
             Stream::Unix(stream) => (&*stream).write_vectored(slices),
+            Stream::Throttled(stream) => stream.write_vectored(slices),
         }
     }
 

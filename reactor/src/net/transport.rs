@@ -12,6 +12,8 @@ use bytes::Bytes;
 use super::connection::{Connection, Flags};
 use super::output::{Output, WORTH_SHARING};
 use super::producer::Producer;
+use super::stream::Stream;
+use super::throttle::{Bucket, ThrottledStream};
 use super::{Address, ProducerRegisteredError, Protocol, PullProducer, PushProducer};
 use crate::guard::guard;
 use crate::reactor::{Core, Reactor};
@@ -247,6 +249,50 @@ impl Transport {
         }
     }
 
+    /// Returns `true` while [`data_received`](super::Protocol::data_received) may be called: reading is
+    /// not paused, and the connection is neither lost nor being closed.
+    pub fn is_producing(&self) -> bool {
+        self.connection()
+            .is_some_and(|connection| connection.is_producing())
+    }
+
+    /// Requests one more call of [`data_received`](super::Protocol::data_received), with no bytes. The
+    /// loop makes it later, before anything else is read, and not while reading is paused.
+    ///
+    /// This is for protocols that split their input into messages. When
+    /// [`is_producing`](Self::is_producing) turns `false` between two messages, such a protocol keeps
+    /// the remaining bytes and requests this call, which is made when reading is resumed. The
+    /// [receivers](crate::protocols) work this way.
+    ///
+    /// ```
+    /// use deferred_reactor::net::{Protocol, Transport};
+    /// use deferred_reactor::{Failure, testing::MemoryReactor};
+    ///
+    /// /// Takes one byte, and pauses.
+    /// struct Sips { kept: Vec<u8> }
+    ///
+    /// impl Protocol for Sips {
+    ///     fn data_received(&mut self, transport: &Transport, data: &[u8]) -> Result<(), Failure> {
+    ///         self.kept.extend_from_slice(data);
+    ///         if !self.kept.is_empty() {
+    ///             transport.write(&[self.kept.remove(0)]);
+    ///             transport.pause_producing();
+    ///             transport.deliver_again();
+    ///         }
+    ///         Ok(())
+    ///     }
+    /// }
+    ///
+    /// let memory = MemoryReactor::new();
+    /// let peer = memory.connect(Sips { kept: Vec::new() });
+    /// assert_eq!(peer.exchange("ab"), b"a");
+    /// peer.transport().expect("it is connected").resume_producing();
+    /// assert_eq!(peer.exchange(""), b"b");
+    /// ```
+    pub fn deliver_again(&self) {
+        self.set(|flags| &flags.delivers_again);
+    }
+
     /// Registers something that writes by itself, to be paused and resumed as the peer reads
     /// (Twisted's `registerProducer(producer, True)`); see [producers](super#producers).
     ///
@@ -314,6 +360,20 @@ impl Transport {
         }
     }
 
+    /// Turns keep-alive probes on or off (`SO_KEEPALIVE`, Twisted's `setTcpKeepAlive`); off unless set.
+    ///
+    /// The system then probes a silent peer, and ends the connection if the peer does not answer. Most
+    /// systems send the first probe after two hours. A
+    /// [`TimeoutProtocol`](crate::protocols::TimeoutProtocol) is quicker, and also ends connections
+    /// whose peer answers probes and sends nothing. Has no effect on UNIX sockets and in memory.
+    pub fn set_tcp_keep_alive(&self, on: bool) {
+        if let Some(connection) = self.connection()
+            && let Some(stream) = &*connection.stream.borrow()
+        {
+            stream.set_keep_alive(on);
+        }
+    }
+
     /// The other end; `None` once the connection is lost.
     pub fn peer(&self) -> Option<Address> {
         self.connection().map(|connection| connection.peer.clone())
@@ -341,6 +401,30 @@ impl Transport {
     pub fn reactor(&self) -> Option<Reactor> {
         let (_, core) = self.connected()?;
         Some(Reactor::from_core(core))
+    }
+
+    /// Makes all bytes from now on pass through these buckets.
+    pub(crate) fn throttle(&self, read: Option<&Rc<Bucket>>, write: Option<&Rc<Bucket>>) {
+        if let Some((connection, core)) = self.connected() {
+            let mut stream = connection.stream.borrow_mut();
+            *stream = stream.take().map(|stream| {
+                let stream = ThrottledStream::new(stream, self, core.time(), read, write);
+                Stream::Throttled(Box::new(stream))
+            });
+        }
+    }
+
+    /// Marks the connection readable, where no event of the system will.
+    pub(super) fn may_read_again(&self) {
+        self.set(|flags| &flags.may_read);
+    }
+
+    /// Marks the connection writable, where no event of the system will.
+    pub(super) fn may_write_again(&self) {
+        if let Some((connection, core)) = self.connected() {
+            connection.flags.write_is_blocked.set(false);
+            connection.request_service(&core);
+        }
     }
 
     fn connection(&self) -> Option<Rc<Connection>> {

@@ -46,6 +46,16 @@ pub(crate) struct UnixAcceptor {
     pub(crate) socket: UnixListener,
 }
 
+impl UnixAcceptor {
+    /// Of a socket that somebody else has opened, whose file stays.
+    pub(crate) fn adopt(socket: UnixListener) -> Self {
+        Self {
+            _file: None,
+            socket,
+        }
+    }
+}
+
 /// Begins to listen, in place of a server that is dead.
 pub(crate) fn listen(endpoint: &UnixServerEndpoint) -> io::Result<UnixAcceptor> {
     let UnixServerEndpoint { path, mode } = endpoint;

@@ -8,39 +8,27 @@
 //!
 //! ```
 //! use std::time::Duration;
-//! use deferred_reactor::{DelayedCall, Failure, Reactor};
-//! use deferred_reactor::net::{Protocol, Transport, for_protocol};
-//! use deferred_reactor::testing::MemoryReactor;
+//! use deferred_reactor::{Failure, net::for_protocol, testing::MemoryReactor};
+//! use deferred_reactor::protocols::{ConnectionTimeout, TimeoutProtocol};
+//! use deferred_reactor::protocols::{LineProtocol, LineReceiver, LineTransport};
 //!
 //! /// Answers each line with its length, and hangs up on those who say nothing for a minute.
-//! struct Lengths { reactor: Reactor, line: Vec<u8>, patience: Option<DelayedCall> }
+//! struct Lengths { patience: ConnectionTimeout }
 //!
-//! impl Protocol for Lengths {
-//!     fn connection_made(&mut self, transport: &Transport) -> Result<(), Failure> {
-//!         let impatient = transport.clone();
-//!         let minute = Duration::from_secs(60);
-//!         self.patience = Some(self.reactor.call_later(minute, move || impatient.lose_connection()));
-//!         Ok(())
-//!     }
-//!
-//!     fn data_received(&mut self, transport: &Transport, data: &[u8]) -> Result<(), Failure> {
-//!         if let Some(patience) = &self.patience {
-//!             patience.reset(Duration::from_secs(60))?;
-//!         }
-//!         self.line.extend_from_slice(data);
-//!         while let Some(end) = self.line.iter().position(|byte| *byte == b'\n') {
-//!             transport.write(format!("{end}\n").as_bytes());
-//!             self.line.drain(..=end);
-//!         }
+//! impl LineProtocol for Lengths {
+//!     fn line_received(&mut self, lines: &LineTransport, line: &[u8]) -> Result<(), Failure> {
+//!         self.patience.reset_timeout();
+//!         lines.send_line(line.len().to_string());
 //!         Ok(())
 //!     }
 //! }
 //!
 //! // In the test:
 //! let memory = MemoryReactor::new();
-//! let reactor = memory.reactor().clone();
-//! memory.listen_tcp("127.0.0.1:7000", for_protocol(move || {
-//!     Lengths { reactor: reactor.clone(), line: Vec::new(), patience: None }
+//! memory.listen_tcp("127.0.0.1:7000", for_protocol(|| {
+//!     TimeoutProtocol::new(Duration::from_secs(60), |patience| {
+//!         LineReceiver::new(Lengths { patience }).delimiter("\n")
+//!     })
 //! }))?;
 //!
 //! let client = memory.connect_to("127.0.0.1:7000")?;

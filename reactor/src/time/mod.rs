@@ -2,10 +2,12 @@
 //!
 //! Whatever needs time takes a [`ReactorTime`]: the [`Reactor`](crate::Reactor) in a program, a
 //! [`Clock`] in a test. Both keep their delayed calls in [`Timers`], and both hand out the same
-//! [`DelayedCall`]. [`defer_later`] and [`LoopingCall`] work on either.
+//! [`DelayedCall`]. [`defer_later`], [`LoopingCall`] and [`Cooperator`] work on either.
 
 mod ambient_clock;
 mod clock;
+mod cooperative_task;
+mod cooperator;
 mod defer_later;
 mod looping;
 mod source;
@@ -15,6 +17,10 @@ use std::time::{Duration, Instant};
 
 pub use ambient_clock::{now, system_time};
 pub use clock::Clock;
+pub use cooperative_task::{
+    CooperativeTask, NotPaused, SchedulerStopped, TaskFinished, TaskStopped,
+};
+pub use cooperator::{Cooperator, cooperate};
 pub use defer_later::{defer_later, sleep};
 pub use looping::{LoopingCall, LoopingCallError};
 pub(crate) use source::after;

@@ -1,15 +1,15 @@
 //! What tells the time and keeps the calls: the part that [`Clock`](super::Clock) and
 //! [`Reactor`](crate::Reactor) share.
 
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::error::Error;
 use std::fmt;
 use std::panic::Location;
 use std::rc::{Rc, Weak};
 use std::time::{Duration, Instant};
 
-use super::ambient_clock;
 use super::timers::{TimerId, Timers};
+use super::{Cooperator, ambient_clock};
 use crate::deferred::unhandled;
 use crate::guard::guard_each;
 
@@ -23,6 +23,8 @@ pub struct TimeSource(Rc<Inner>);
 struct Inner {
     timers: RefCell<Timers<Scheduled>>,
     now: Now,
+    /// The one that [`cooperate`](super::cooperate) uses.
+    cooperator: OnceCell<Cooperator>,
 }
 
 enum Now {
@@ -117,6 +119,7 @@ impl TimeSource {
         Self(Rc::new(Inner {
             timers: RefCell::new(Timers::new()),
             now,
+            cooperator: OnceCell::new(),
         }))
     }
 
@@ -164,6 +167,16 @@ impl TimeSource {
         if let Now::Virtual(clock) = &self.0.now {
             clock.calls.set(self.0.timers.borrow().added());
         }
+    }
+
+    /// Whether time passes only when a test says so.
+    pub(super) fn is_virtual(&self) -> bool {
+        matches!(self.0.now, Now::Virtual(_))
+    }
+
+    /// The Cooperator that everybody on this clock shares.
+    pub(super) fn cooperator(&self) -> &Cooperator {
+        self.0.cooperator.get_or_init(|| Cooperator::new(self))
     }
 
     pub(crate) fn set_now(&self, moment: Instant) {
@@ -326,7 +339,7 @@ fn discard_all(calls: Vec<Scheduled>) {
 impl fmt::Debug for TimeSource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("TimeSource")
-            .field("is_virtual", &matches!(self.0.now, Now::Virtual(_)))
+            .field("is_virtual", &self.is_virtual())
             .field("waiting", &self.0.timers.borrow().len())
             .finish()
     }

@@ -1,0 +1,60 @@
+//! A protocol around another one.
+
+use crate::deferred::Failure;
+use crate::net::{Protocol, Transport};
+
+/// What a policy does beside a protocol. When it is dropped, the connection is over, or was never
+/// made.
+pub(super) trait Around: 'static {
+    /// The connection is there; the protocol is told next.
+    fn connection_made(&mut self, transport: &Transport) {
+        let _ = transport;
+    }
+}
+
+/// A protocol, and what goes around it (Twisted's `ProtocolWrapper`).
+pub(super) struct ProtocolWrapper<A> {
+    protocol: Box<dyn Protocol>,
+    around: A,
+}
+
+impl<A: Around> ProtocolWrapper<A> {
+    pub(super) fn boxed(protocol: Box<dyn Protocol>, around: A) -> Box<dyn Protocol> {
+        Box::new(Self { protocol, around })
+    }
+}
+
+impl<A: Around> Protocol for ProtocolWrapper<A> {
+    fn connection_made(&mut self, transport: &Transport) -> Result<(), Failure> {
+        self.around.connection_made(transport);
+        self.protocol.connection_made(transport)
+    }
+
+    fn data_received(&mut self, transport: &Transport, data: &[u8]) -> Result<(), Failure> {
+        self.protocol.data_received(transport, data)
+    }
+
+    fn read_connection_lost(&mut self, transport: &Transport) {
+        self.protocol.read_connection_lost(transport);
+    }
+
+    fn write_connection_lost(&mut self, transport: &Transport) {
+        self.protocol.write_connection_lost(transport);
+    }
+
+    fn write_blocked(&mut self, transport: &Transport) {
+        self.protocol.write_blocked(transport);
+    }
+
+    fn write_drained(&mut self, transport: &Transport) {
+        self.protocol.write_drained(transport);
+    }
+
+    fn connection_lost(&mut self, reason: &Failure) {
+        self.protocol.connection_lost(reason);
+    }
+
+    fn type_name(&self) -> &'static str {
+        self.protocol.type_name()
+    }
+}

@@ -1,0 +1,70 @@
+//! Protocols of lines and of strings with their lengths, and time limits for connections.
+//!
+//! A [`Protocol`](crate::net::Protocol) gets bytes, wherever they happened to be cut. The receivers
+//! here put them together and call a protocol of yours with whole messages:
+//!
+//! | receiver                                        | a message is                                 | yours implements     |
+//! |-------------------------------------------------|----------------------------------------------|----------------------|
+//! | [`LineReceiver`]                                | a line, up to a delimiter (CR LF unless set) | [`LineProtocol`]     |
+//! | [`Int8StringReceiver`], [`Int16StringReceiver`], [`Int32StringReceiver`] | a string behind its length, big-endian in 1, 2 or 4 bytes | [`StringProtocol`] |
+//! | [`NetstringReceiver`]                           | a netstring: `5:hello,`                      | [`StringProtocol`]   |
+//!
+//! The receiver is the protocol that a factory makes:
+//!
+//! ```
+//! use deferred_reactor::net::for_protocol;
+//! use deferred_reactor::protocols::{LineProtocol, LineReceiver, LineTransport};
+//! use deferred_reactor::{Failure, testing::MemoryReactor};
+//!
+//! /// Sends each line back, in capitals.
+//! struct Shout;
+//!
+//! impl LineProtocol for Shout {
+//!     fn line_received(&mut self, lines: &LineTransport, line: &[u8]) -> Result<(), Failure> {
+//!         lines.send_line(line.to_ascii_uppercase());
+//!         Ok(())
+//!     }
+//! }
+//!
+//! let memory = MemoryReactor::new();
+//! memory.listen_tcp("127.0.0.1:7", for_protocol(|| LineReceiver::new(Shout)))?;
+//! let client = memory.connect_to("127.0.0.1:7")?;
+//! assert_eq!(client.exchange("hello\r\nwor"), b"HELLO\r\n");
+//! assert_eq!(client.exchange("ld\r\n"), b"WORLD\r\n");
+//! # Ok::<(), Failure>(())
+//! ```
+//!
+//! What all receivers have in common:
+//!
+//! - **A message has a maximum length**, which is checked as soon as it can be, so that a peer cannot
+//!   fill the memory. One that is too long is not delivered; unless the protocol decides otherwise,
+//!   its connection is closed.
+//! - **Pausing stops delivery at once.** After
+//!   [`pause_producing`](crate::net::Transport::pause_producing) no further message is delivered, even
+//!   if it is there already, and nothing more is read, so that the peer has to wait.
+//!   [`resume_producing`](crate::net::Transport::resume_producing), from wherever it is called, goes on
+//!   with the message that comes next. A connection that is being closed delivers nothing more.
+//! - **The work is linear** in the bytes that come, however they are cut. A message that comes whole is
+//!   delivered without a copy.
+//! - An unfinished message at the end of a connection is dropped.
+//!
+//! A [`TimeoutProtocol`] wraps any protocol, and closes its connection when the limit is not reset in
+//! time.
+
+mod input;
+mod line;
+mod line_transport;
+mod string_formats;
+mod string_transport;
+mod strings;
+mod timeout;
+
+pub use line::{LineProtocol, LineReceiver};
+pub use line_transport::LineTransport;
+pub use string_formats::{Netstring, NetstringParseError, StringFormat};
+pub use string_transport::{StringTooLongError, StringTransport};
+pub use strings::{
+    Int8StringReceiver, Int16StringReceiver, Int32StringReceiver, IntNStringReceiver,
+    NetstringReceiver, StringProtocol, StringReceiver,
+};
+pub use timeout::{ConnectionTimeout, TimeoutProtocol};

@@ -1,0 +1,292 @@
+//! A time limit for a connection, which its protocol sets and resets.
+
+use std::cell::{Cell, RefCell};
+use std::fmt;
+use std::rc::Rc;
+use std::time::Duration;
+
+use crate::deferred::Failure;
+use crate::net::{Protocol, Transport};
+use crate::time::DelayedCall;
+
+/// The time limit of one connection: what a protocol sets and resets it with. Made by
+/// [`TimeoutProtocol::new`].
+///
+/// Cheap to clone; all clones are one. Does nothing once the connection is lost.
+#[derive(Clone)]
+pub struct ConnectionTimeout(Rc<Limit>);
+
+struct Limit {
+    period: Cell<Option<Duration>>,
+    /// The call that ends the connection, while there is one and a limit.
+    call: RefCell<Option<DelayedCall>>,
+    /// From the beginning of the connection to its end.
+    transport: RefCell<Option<Transport>>,
+    /// The connection was closed because of the limit.
+    has_closed: Cell<bool>,
+    /// Twisted's `timeoutConnection`.
+    timeout_connection: RefCell<Option<OnTimeout>>,
+}
+
+type OnTimeout = Rc<dyn Fn(&Transport)>;
+
+impl ConnectionTimeout {
+    fn new(period: Option<Duration>) -> Self {
+        Self(Rc::new(Limit {
+            period: Cell::new(period),
+            call: RefCell::new(None),
+            transport: RefCell::new(None),
+            has_closed: Cell::new(false),
+            timeout_connection: RefCell::new(None),
+        }))
+    }
+
+    /// Changes the limit, and begins to count from now on; `None` ends that. Gives back the limit that
+    /// it had before (Twisted's `setTimeout`).
+    ///
+    /// Zero ends the connection in the next turn.
+    pub fn set_timeout(&self, period: impl Into<Option<Duration>>) -> Option<Duration> {
+        let before = self.0.period.replace(period.into());
+        self.count_anew();
+        before
+    }
+
+    /// Counts from now on again (Twisted's `resetTimeout`). Does nothing without a limit.
+    pub fn reset_timeout(&self) {
+        // What is nearly always so: the call is there, and is moved.
+        if let Some(period) = self.0.period.get()
+            && let Some(call) = &*self.0.call.borrow()
+            && call.reset(period).is_ok()
+        {
+            return;
+        }
+        self.count_anew();
+    }
+
+    /// The limit; `None` without one.
+    pub fn timeout(&self) -> Option<Duration> {
+        self.0.period.get()
+    }
+
+    fn begin(&self, transport: &Transport) {
+        self.0.transport.replace(Some(transport.clone()));
+        self.count_anew();
+    }
+
+    fn count_anew(&self) {
+        self.stop_counting();
+        let time = self
+            .0
+            .transport
+            .borrow()
+            .as_ref()
+            .and_then(Transport::time_source);
+        if let (Some(period), Some(time)) = (self.0.period.get(), time) {
+            // Not kept alive by the call: the connection may be gone long before.
+            let limit = Rc::downgrade(&self.0);
+            let call = time.call_later(period, move || {
+                if let Some(limit) = limit.upgrade() {
+                    Self(limit).is_over();
+                }
+            });
+            self.0.call.replace(Some(call));
+        }
+    }
+
+    fn stop_counting(&self) {
+        if let Some(call) = self.0.call.take() {
+            let _ = call.cancel(); // it may be the one that is being made
+        }
+    }
+
+    fn is_over(&self) {
+        self.0.call.take();
+        let Some(transport) = self.0.transport.borrow().clone() else {
+            return;
+        };
+        // Without a borrow: it may set another limit.
+        let timeout_connection = self.0.timeout_connection.borrow().clone();
+        match timeout_connection {
+            Some(timeout_connection) => timeout_connection(&transport),
+            // A peer that reads nothing would keep the connection for ever otherwise.
+            None if self.0.has_closed.replace(true) => transport.abort_connection(),
+            None => {
+                transport.lose_connection();
+                self.count_anew();
+            }
+        }
+    }
+
+    fn end(&self) {
+        self.stop_counting();
+        self.0.transport.take();
+    }
+}
+
+impl fmt::Debug for ConnectionTimeout {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ConnectionTimeout")
+            .field("timeout", &self.timeout())
+            .finish_non_exhaustive()
+    }
+}
+
+/// Wraps a protocol, and closes its connection when a time limit is over (Twisted's `TimeoutMixin`).
+///
+/// The limit counts from the moment the connection is made, and is reset by
+///
+/// | made by                     | reset by                                                             |
+/// |-----------------------------|----------------------------------------------------------------------|
+/// | [`new`](Self::new)          | [`reset_timeout`](ConnectionTimeout::reset_timeout), which the protocol makes |
+/// | [`idle`](Self::idle)        | `data_received`: the limit is how long the peer may be silent         |
+///
+/// When the limit is over, the connection is closed by
+/// [`lose_connection`](Transport::lose_connection). If the peer does not read the last bytes for the same
+/// time again, the connection is aborted. [`timeout_connection`](Self::timeout_connection) replaces
+/// both.
+///
+/// A protocol of lines should reset the limit for each line and not for each byte: a peer that sends
+/// one byte at a time, and never a line, would stay for ever.
+///
+/// ```
+/// use std::time::Duration;
+/// use deferred_reactor::protocols::{ConnectionTimeout, TimeoutProtocol};
+/// use deferred_reactor::protocols::{LineProtocol, LineReceiver, LineTransport};
+/// use deferred_reactor::{Failure, testing::MemoryReactor};
+///
+/// struct Patient { timeout: ConnectionTimeout }
+///
+/// impl LineProtocol for Patient {
+///     fn line_received(&mut self, lines: &LineTransport, line: &[u8]) -> Result<(), Failure> {
+///         self.timeout.reset_timeout();
+///         lines.send_line(line);
+///         Ok(())
+///     }
+/// }
+///
+/// let minute = Duration::from_secs(60);
+/// let memory = MemoryReactor::new();
+/// let client = memory.connect(
+///     TimeoutProtocol::new(minute, |timeout| LineReceiver::new(Patient { timeout }))
+///         .timeout_connection(|transport| {
+///             transport.write(b"good bye\r\n");
+///             transport.lose_connection();
+///         }),
+/// );
+/// client.exchange("hello\r\n");
+/// memory.advance(minute / 2);
+/// client.exchange("are you there");
+/// memory.advance(minute / 2);
+/// assert_eq!(client.received(), b"good bye\r\n");
+/// assert!(client.is_closed());
+/// ```
+#[derive(Debug)]
+pub struct TimeoutProtocol<P> {
+    protocol: P,
+    timeout: ConnectionTimeout,
+    /// Bytes that come reset the limit.
+    is_idle_limit: bool,
+}
+
+impl<P: Protocol> TimeoutProtocol<P> {
+    /// Wraps the protocol that `make` returns; `make` gets the handle that resets the limit. With `None`
+    /// there is no limit until [`set_timeout`](ConnectionTimeout::set_timeout).
+    pub fn new(
+        period: impl Into<Option<Duration>>,
+        make: impl FnOnce(ConnectionTimeout) -> P,
+    ) -> Self {
+        let timeout = ConnectionTimeout::new(period.into());
+        Self {
+            protocol: make(timeout.clone()),
+            timeout,
+            is_idle_limit: false,
+        }
+    }
+
+    /// Wraps `protocol`. All bytes that come reset the limit.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use deferred_reactor::net::{Protocol, Transport, for_protocol};
+    /// # use deferred_reactor::protocols::TimeoutProtocol;
+    /// # use deferred_reactor::{Failure, Reactor};
+    /// # struct Echo;
+    /// # impl Protocol for Echo {
+    /// #     fn data_received(&mut self, transport: &Transport, data: &[u8]) -> Result<(), Failure> {
+    /// #         transport.write(data);
+    /// #         Ok(())
+    /// #     }
+    /// # }
+    /// let reactor = Reactor::new()?;
+    /// let limit = Duration::from_secs(60);
+    /// reactor.listen_tcp("127.0.0.1:0", for_protocol(move || TimeoutProtocol::idle(limit, Echo)))?;
+    /// # Ok::<(), Failure>(())
+    /// ```
+    pub fn idle(period: Duration, protocol: P) -> Self {
+        Self {
+            protocol,
+            timeout: ConnectionTimeout::new(Some(period)),
+            is_idle_limit: true,
+        }
+    }
+
+    /// Sets what happens when the limit is over, in place of closing the connection (Twisted's
+    /// `timeoutConnection`).
+    ///
+    /// `act` is called by the loop, with no internal borrow held. The limit counts again only when it
+    /// is set or reset.
+    #[must_use]
+    pub fn timeout_connection(self, act: impl Fn(&Transport) + 'static) -> Self {
+        self.timeout
+            .0
+            .timeout_connection
+            .replace(Some(Rc::new(act)));
+        self
+    }
+}
+
+impl<P: Protocol> Protocol for TimeoutProtocol<P> {
+    fn connection_made(&mut self, transport: &Transport) -> Result<(), Failure> {
+        // First, so that the protocol may change it at once.
+        self.timeout.begin(transport);
+        self.protocol.connection_made(transport)
+    }
+
+    fn data_received(&mut self, transport: &Transport, data: &[u8]) -> Result<(), Failure> {
+        if self.is_idle_limit && !data.is_empty() {
+            self.timeout.reset_timeout();
+        }
+        self.protocol.data_received(transport, data)
+    }
+
+    fn read_connection_lost(&mut self, transport: &Transport) {
+        self.protocol.read_connection_lost(transport);
+    }
+
+    fn write_connection_lost(&mut self, transport: &Transport) {
+        self.protocol.write_connection_lost(transport);
+    }
+
+    fn write_blocked(&mut self, transport: &Transport) {
+        self.protocol.write_blocked(transport);
+    }
+
+    fn write_drained(&mut self, transport: &Transport) {
+        self.protocol.write_drained(transport);
+    }
+
+    fn connection_lost(&mut self, reason: &Failure) {
+        self.timeout.end();
+        self.protocol.connection_lost(reason);
+    }
+
+    fn type_name(&self) -> &'static str {
+        self.protocol.type_name()
+    }
+}
+
+impl<P> Drop for TimeoutProtocol<P> {
+    fn drop(&mut self) {
+        self.timeout.end(); // also where the connection was never made
+    }
+}
