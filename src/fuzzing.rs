@@ -189,7 +189,9 @@ pub fn chunks(data: &[u8]) {
             used: out.len(),
             ..body.clone()
         };
-        assert_eq!(decode(&out, out.len()), Ok(Some(want)));
+        // It may be longer than it was: lines of trailers get a blank.
+        let within = ChunkLimits::default();
+        assert_eq!(decode_within(within, &out, out.len()), Ok(Some(want)));
     }
 }
 
@@ -202,12 +204,17 @@ struct Body {
 }
 
 fn decode(data: &[u8], piece: usize) -> Result<Option<Body>, Refusal> {
-    let mut decoder = Decoder::new(ChunkLimits {
+    let narrow = ChunkLimits {
         line_bytes: 60,
         overhead_bytes: 300,
         trailer_bytes: 100,
         trailer_fields: 4,
-    });
+    };
+    decode_within(narrow, data, piece)
+}
+
+fn decode_within(limits: ChunkLimits, data: &[u8], piece: usize) -> Result<Option<Body>, Refusal> {
+    let mut decoder = Decoder::new(limits);
     let mut content = Vec::new();
     let mut at = 0;
     for input in data.chunks(piece) {

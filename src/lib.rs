@@ -58,6 +58,7 @@ pub mod fuzzing;
 )]
 mod http1;
 pub mod instrument;
+pub mod testing;
 pub mod web;
 
 #[cfg(all(unix, feature = "systemd"))]
@@ -75,7 +76,7 @@ pub use deferred_reactor::{
     Unhandled, UnknownTriggerError, Worker, WorkerError, blocking_call_from_thread, cooperate,
     defer_later, defer_to_thread, deferred, deferred_list, gather_results, health, logging,
     maybe_deferred, net, on_unhandled, policies, protocols, race, react, run_workers, sleep,
-    testing, threads,
+    threads,
 };
 
 pub use exposition::{

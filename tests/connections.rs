@@ -333,6 +333,7 @@ fn idle_time_does_not_run_in_a_request_or_while_it_is_handled() {
         .keep_alive(60 * SECOND)
         .header_timeout(None)
         .body_timeout(None)
+        .min_bytes_per_second(0, Duration::ZERO)
     });
     let mut head = server.connect();
     head.send("GET / HT");
@@ -397,6 +398,7 @@ fn a_head_or_body_that_takes_too_long_is_refused() {
                     .keep_alive(idle)
                     .header_timeout(30 * SECOND)
                     .body_timeout(60 * SECOND)
+                    .min_bytes_per_second(0, Duration::ZERO)
             });
             let mut client = server.connect();
             client.send(start);
@@ -433,6 +435,7 @@ fn every_request_has_its_own_time() {
             .keep_alive(None)
             .header_timeout(30 * SECOND)
             .body_timeout(60 * SECOND)
+            .min_bytes_per_second(0, Duration::ZERO)
     });
     let mut client = server.connect();
     for _ in 0..3 {
@@ -459,15 +462,14 @@ fn a_client_that_reads_nothing_is_cut_off() {
             .keep_alive(60 * SECOND)
             .abort_timeout(15 * SECOND)
     });
-    // Whether something was read is looked at when a deadline comes: 1000 bytes were at the first.
-    for (connection, patience) in [("close", 15 + 15), ("keep-alive", 60 + 15 + 15)] {
+    for connection in ["close", "keep-alive"] {
         let mut client = server.connect();
         client.stream.block_writes(1000);
         client.send(format!(
             "GET / HTTP/1.1\r\nHost: h\r\nConnection: {connection}\r\n\r\n"
         ));
         server.reactor.pump();
-        just_before_and_at(&server, patience * SECOND, || {
+        just_before_and_at(&server, 30 * SECOND, || {
             assert!(!client.stream.is_closed(), "{connection}");
         });
         assert!(client.stream.is_reset(), "it must not be taken for all");

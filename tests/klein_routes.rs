@@ -5,16 +5,17 @@ mod support;
 use std::rc::Rc;
 use std::time::Duration;
 
+use prometheus_deferred::testing::{SendRequests, TestClient};
 use prometheus_deferred::web::{
     Klein, Method, NOT_DONE_YET, Rendered, Request, Resource, Response, Site, StatusCode, Tree,
     pages,
 };
 use prometheus_deferred::{Deferred, Failure, sleep};
-use support::{Server, keep, leaf, logged};
+use support::{InMemory, keep, leaf, logged, with_kept};
 
 /// An app that answers each pattern with the pattern and its parameter `x`, if it has one.
-fn app(patterns: &'static [&'static str]) -> Server {
-    Server::new(move || {
+fn app(patterns: &'static [&'static str]) -> InMemory {
+    InMemory::new(move || {
         let mut app = Klein::new();
         for pattern in patterns {
             app.route(pattern, move |request: Request| {
@@ -29,12 +30,12 @@ fn app(patterns: &'static [&'static str]) -> Server {
     })
 }
 
-fn assert_answers(server: &Server, all: &[(&str, Option<&str>)]) {
+fn assert_answers(server: &InMemory, all: &[(&str, Option<&str>)]) {
     for (target, want) in all {
-        let reply = server.get(target);
+        let reply = server.get(target).send();
         match want {
             Some(text) => assert_eq!(reply.text(), *text, "{target}"),
-            None => assert_eq!(reply.status, 404, "{target}"),
+            None => assert_eq!(reply.status(), 404, "{target}"),
         }
     }
 }
@@ -58,10 +59,10 @@ fn a_fixed_path_has_its_handler() {
             ("/a/b", None),
         ],
     );
-    let page = server.get("/unknown");
+    let page = server.get("/unknown").send();
     assert_eq!(
         page.header("Content-Type"),
-        Some("text/html; charset=utf-8")
+        Some("text/plain; charset=utf-8")
     );
     assert!(page.text().contains("404"), "{page:?}");
 }
@@ -164,7 +165,7 @@ fn the_more_specific_route_wins_whatever_the_order() {
 /// K-06, K-07.
 #[test]
 fn routes_for_one_path_are_told_apart_by_method() {
-    let server = Server::new(|| {
+    let server = InMemory::new(|| {
         let mut app = Klein::new();
         app.route("/a", |_| "read").methods([Method::GET]);
         app.route("/a", |_| "write")
@@ -175,34 +176,34 @@ fn routes_for_one_path_are_told_apart_by_method() {
         app.resource()
     });
     for (method, want) in [("GET", "read"), ("POST", "write"), ("PUT", "write")] {
-        assert_eq!(server.ask(method, "/a").text(), want);
+        assert_eq!(server.request(method, "/a").send().text(), want);
     }
     for method in ["GET", "DELETE", "BREW"] {
-        assert_eq!(server.ask(method, "/any").text(), method);
+        assert_eq!(server.request(method, "/any").send().text(), method);
     }
     for (target, allow) in [("/a", "GET, HEAD, POST, PUT"), ("/put", "PUT")] {
         for method in ["DELETE", "OPTIONS", "BREW"] {
-            let page = server.ask(method, target);
-            assert_eq!(page.status, 405);
+            let page = server.request(method, target).send();
+            assert_eq!(page.status(), 405);
             assert_eq!(page.header("Allow"), Some(allow), "{method} {target}");
         }
     }
-    let mut client = server.connect();
-    client.send("HEAD /a HTTP/1.1\r\nHost: h\r\n\r\n");
-    let head = client.head_reply();
+    let client = TestClient::connect(&server);
+    let head = client.head("/a").send();
+    assert_eq!(head.status(), 200);
+    assert_eq!(head.header("Content-Length"), Some("4"));
     assert_eq!(
-        (head.status, head.header("Content-Length")),
-        (200, Some("4"))
+        client.get("/a").send().text(),
+        "read",
+        "no body came with HEAD"
     );
-    client.get("/a");
-    assert_eq!(client.reply().text(), "read", "no body came with HEAD");
 }
 
 /// K-12.
 #[test]
 fn handlers_return_bodies_now_or_later() {
     static LINE: std::sync::OnceLock<u32> = std::sync::OnceLock::new();
-    let server = Server::with_site(|reactor| {
+    let server = InMemory::with_site(|reactor| {
         let clock = reactor.clone();
         let mut app = Klein::new();
         app.route("/bytes", |_| vec![0, 159]);
@@ -227,7 +228,7 @@ fn handlers_return_bodies_now_or_later() {
         });
         Site::new(app.resource())
     });
-    let mut client = server.connect();
+    let client = TestClient::connect(&server);
     for (target, status, body) in [
         ("/bytes", 200, Some(&[0, 159][..])),
         ("/text", 200, Some("\u{2603}".as_bytes())),
@@ -240,21 +241,21 @@ fn handlers_return_bodies_now_or_later() {
         ("/panics", 500, None),
         ("/finished", 200, Some(b"by hand")),
     ] {
-        client.get(target);
-        let reply = client.reply();
-        assert_eq!(reply.status, status, "{target}");
+        let reply = client.get(target).send();
+        server.pass(Duration::from_millis(5));
+        assert_eq!(reply.status(), status, "{target}");
         if let Some(body) = body {
-            assert_eq!(reply.body, body, "{target}");
+            assert_eq!(reply.body(), body, "{target}");
         }
     }
     logged("klein failed");
     // F-09: at the line of the route.
     let line = LINE.get().unwrap();
     logged(&format!("klein panicked (at {}:{line}:", file!()));
-    client.get("/kept");
-    assert_eq!(server.next_note(), "/kept");
-    server.with_kept("/kept", |request| request.respond("kept").is_ok());
-    assert_eq!(client.reply().text(), "kept");
+    let reply = client.get("/kept").send();
+    assert_eq!(server.notes(), ["/kept"]);
+    with_kept("/kept", |request| request.respond("kept").is_ok());
+    assert_eq!(reply.text(), "kept");
 }
 
 /// K-13.
@@ -272,7 +273,7 @@ fn handlers_return_resources() {
             .into()
         }
     }
-    let server = Server::new(|| {
+    let server = InMemory::new(|| {
         let mut inner = Klein::new();
         inner.route("/", |request: Request| {
             format!("inner {:?}", request.prepath())
@@ -295,25 +296,26 @@ fn handlers_return_resources() {
         ("/later", 200, r#"["later"] [] None"#),
         ("/inner", 200, r#"inner ["inner"]"#),
     ] {
-        let reply = server.get(target);
-        assert_eq!((reply.status, reply.text()), (status, text), "{target}");
+        let reply = server.get(target).send();
+        assert_eq!(reply.status(), status, "{target}");
+        assert_eq!(reply.text(), text, "{target}");
     }
-    assert_eq!(server.get("/forbidden").status, 403);
+    assert_eq!(server.get("/forbidden").send().status(), 403);
     assert_eq!(
-        server.ask("POST", "/page/5").header("Allow"),
+        server.request("POST", "/page/5").send().header("Allow"),
         Some("GET, HEAD")
     );
-    let mut client = server.connect();
-    client.get("/finishes");
-    assert_eq!(server.next_note(), "/finishes");
-    server.with_kept("/finishes", |request| request.respond("finished").is_ok());
-    assert_eq!(client.reply().text(), "finished");
+    let client = TestClient::connect(&server);
+    let reply = client.get("/finishes").send();
+    assert_eq!(server.notes(), ["/finishes"]);
+    with_kept("/finishes", |request| request.respond("finished").is_ok());
+    assert_eq!(reply.text(), "finished");
 }
 
 /// K-14.
 #[test]
 fn a_mounted_app_matches_what_is_left_of_the_path() {
-    let server = Server::new(|| {
+    let server = InMemory::new(|| {
         let mut app = Klein::new();
         app.route("/", |_| "index");
         app.route("/u/<x>", |request: Request| {

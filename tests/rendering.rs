@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use prometheus_deferred::web::{
-    NOT_DONE_YET, Rendered, Request, Response, Site, StatusCode, Tree, header,
+    Html, NOT_DONE_YET, Rendered, Request, Response, Site, StatusCode, Tree, header,
 };
 use prometheus_deferred::{Deferred, Failure, sleep};
 use support::{Server, keep, leaf, logged, note, times_logged};
@@ -145,7 +145,7 @@ fn a_failure_before_the_first_byte_is_a_page_without_the_reason() {
         assert_eq!(page.status, 500, "{target}");
         assert_eq!(
             page.header("Content-Type"),
-            Some("text/html; charset=utf-8")
+            Some("text/plain; charset=utf-8")
         );
         assert!(!page.text().contains("secret"), "{page:?}");
         assert_eq!(page.header("Set-Cookie"), None);
@@ -184,7 +184,9 @@ fn a_site_may_show_what_went_wrong() {
         let root = leaf(|_| -> () { panic!("<b>caf\u{e9}</b>") });
         Site::new(root).display_tracebacks(true)
     });
-    let page = server.get("/");
+    let mut client = server.connect();
+    client.send("GET / HTTP/1.1\r\nHost: h\r\nAccept: text/html\r\n\r\n");
+    let page = client.reply();
     assert_eq!(page.status, 500);
     assert!(
         page.text().contains("&lt;b&gt;caf\u{e9}&lt;/b&gt;"),
@@ -231,9 +233,9 @@ fn no_content_and_not_modified_have_no_body() {
     }
 }
 
-/// W-20.
+/// W-20, F-33. A text that a client has sent must not come back as script.
 #[test]
-fn html_is_the_type_of_a_body_that_does_not_say() {
+fn bytes_that_do_not_say_are_html_and_text_is_plain() {
     let server = Server::of(|mut request| -> Rendered {
         match request.path() {
             "/plain" => Response::new("text").with_content_type("text/plain").into(),
@@ -247,12 +249,20 @@ fn html_is_the_type_of_a_body_that_does_not_say() {
                 NOT_DONE_YET
             }
             "/empty" => "".into(),
-            _ => "page".into(),
+            "/bytes" => Bytes::from_static(b"page").into(),
+            "/html" => Html(format!("hello {}", request.path())).into(),
+            "/string" => format!("hello {}", request.path()).into(),
+            "/response" => Response::new(format!("hello {}", request.path())).into(),
+            _ => "text".into(),
         }
     });
     for (target, want) in [
-        ("/", Some("text/html")),
-        ("/written", Some("text/html")),
+        ("/", Some("text/plain; charset=utf-8")),
+        ("/string", Some("text/plain; charset=utf-8")),
+        ("/response", Some("text/plain; charset=utf-8")),
+        ("/bytes", Some("text/html; charset=utf-8")),
+        ("/html", Some("text/html; charset=utf-8")),
+        ("/written", Some("text/html; charset=utf-8")),
         ("/plain", Some("text/plain")),
         ("/set", Some("image/png")),
         ("/empty", None),

@@ -3,12 +3,14 @@
 mod support;
 
 use std::rc::Rc;
+use std::time::Duration;
 
+use prometheus_deferred::testing::{SendRequests, TestClient};
 use prometheus_deferred::web::{
-    DeferredResource, Rendered, Request, Resource, StatusCode, Tree, pages,
+    DeferredResource, Rendered, Request, Resource, Site, StatusCode, Tree, pages,
 };
 use prometheus_deferred::{Deferred, Failure, on_unhandled, sleep};
-use support::{Server, leaf, note};
+use support::{InMemory, leaf, note};
 
 /// Says where it was found.
 struct Place;
@@ -48,7 +50,7 @@ impl Resource for Folder {
 /// W-01.
 #[test]
 fn a_child_answers_under_its_name_in_any_spelling() {
-    let server = Server::new(|| {
+    let server = InMemory::new(|| {
         let root = Tree::new();
         root.put_child("foo", Place);
         root.put_child("caf\u{e9} au lait", Place);
@@ -61,7 +63,8 @@ fn a_child_answers_under_its_name_in_any_spelling() {
         ("/caf%C3%A9%20au%20lait", r#"["café au lait"] []"#),
         ("http://other/foo", r#"["foo"] []"#),
     ] {
-        assert_eq!(server.get(target).text(), want, "{target}");
+        let client = TestClient::connect(&server);
+        assert_eq!(client.get(target).send().text(), want, "{target}");
     }
     for target in [
         "/bar",
@@ -73,43 +76,46 @@ fn a_child_answers_under_its_name_in_any_spelling() {
         "/./foo",
         "//foo",
     ] {
-        assert_eq!(server.get(target).status, 404, "{target}");
+        assert_eq!(server.get(target).send().status(), 404, "{target}");
     }
 }
 
 /// W-02.
 #[test]
 fn the_root_path_is_the_child_with_the_empty_name() {
-    let server = Server::new(|| {
+    let server = InMemory::new(|| {
         let root = Tree::new();
         root.put_child("", Place);
         root
     });
-    assert_eq!(server.get("/").text(), r#"[""] []"#);
-    assert_eq!(server.get("http://h").text(), r#"[""] []"#);
+    assert_eq!(server.get("/").send().text(), r#"[""] []"#);
+    assert_eq!(
+        TestClient::connect(&server).get("http://h").send().text(),
+        r#"[""] []"#
+    );
 
-    let bare = Server::new(Tree::new);
-    assert_eq!(bare.get("/").status, 404);
+    let bare = InMemory::new(Tree::new);
+    assert_eq!(bare.get("/").send().status(), 404);
 }
 
 /// W-03.
 #[test]
 fn a_final_slash_makes_a_difference() {
-    let server = Server::new(|| {
+    let server = InMemory::new(|| {
         let children = Tree::new();
         children.put_child("", leaf(|_| "the child"));
         let root = Tree::new();
         root.put_child("foo", Folder(children));
         root
     });
-    assert_eq!(server.get("/foo").text(), r#"["foo"] []"#);
-    assert_eq!(server.get("/foo/").text(), "the child");
+    assert_eq!(server.get("/foo").send().text(), r#"["foo"] []"#);
+    assert_eq!(server.get("/foo/").send().text(), "the child");
 }
 
 /// W-04.
 #[test]
 fn a_leaf_gets_the_rest_of_the_path_decoded() {
-    let server = Server::new(|| {
+    let server = InMemory::new(|| {
         let root = Tree::new();
         root.put_child("leaf", leaf(where_it_is));
         root
@@ -120,31 +126,28 @@ fn a_leaf_gets_the_rest_of_the_path_decoded() {
         ("/leaf/a%20b//c%2Fd/", r#"["leaf"] ["a b", "", "c/d", ""]"#),
         ("/leaf/../x", r#"["leaf"] ["..", "x"]"#),
     ] {
-        assert_eq!(server.get(target).text(), want, "{target}");
+        assert_eq!(server.get(target).send().text(), want, "{target}");
     }
 }
 
 /// W-05, W-06.
 #[test]
 fn the_hook_is_asked_for_what_was_not_put_once_the_segment_has_moved() {
-    let server = Server::new(|| {
+    let server = InMemory::new(|| {
         let children = Tree::new();
         children.put_child("put", leaf(|_| "put"));
         Folder(children)
     });
-    assert_eq!(server.get("/put/x").text(), "put");
-    assert!(server.left_notes().is_empty());
+    assert_eq!(server.get("/put/x").send().text(), "put");
+    assert!(server.notes().is_empty());
 
-    assert_eq!(server.get("/made").text(), r#"["made"] []"#);
-    assert_eq!(
-        server.next_note(),
-        r#"asked for "made" with ["made"] and []"#
-    );
+    assert_eq!(server.get("/made").send().text(), r#"["made"] []"#);
+    assert_eq!(server.notes(), [r#"asked for "made" with ["made"] and []"#]);
 
-    assert_eq!(server.get("/none/x%2Fy/").status, 404);
+    assert_eq!(server.get("/none/x%2Fy/").send().status(), 404);
     assert_eq!(
-        server.next_note(),
-        r#"asked for "none" with ["none"] and ["x/y", ""]"#
+        server.notes(),
+        [r#"asked for "none" with ["none"] and ["x/y", ""]"#]
     );
 }
 
@@ -161,14 +164,14 @@ fn a_resource_that_overrides_the_lookup_sees_every_segment() {
             self.0.child(segment)
         }
     }
-    let server = Server::new(|| {
+    let server = InMemory::new(|| {
         let children = Tree::new();
         children.put_child("put", leaf(|_| "put"));
         Sees(children)
     });
-    assert_eq!(server.get("/put").text(), "put");
-    assert_eq!(server.get("/not").status, 404);
-    assert_eq!(server.left_notes(), ["put", "not"]);
+    assert_eq!(server.get("/put").send().text(), "put");
+    assert_eq!(server.get("/not").send().status(), 404);
+    assert_eq!(server.notes(), ["put", "not"]);
 }
 
 /// W-06. A resource is the same whether it is shared or not.
@@ -186,21 +189,21 @@ fn a_shared_resource_behaves_as_it_does_unshared() {
             self.0.get_child(segment, request)
         }
     }
-    let server = Server::new(|| {
+    let server = InMemory::new(|| {
         let children = Tree::new();
         children.put_child("put", leaf(|_| "put"));
         let root = Tree::new();
         root.put_child("a", Wraps(Rc::new(Folder(children))));
         root
     });
-    assert_eq!(server.get("/a").text(), r#"["a"] []"#);
-    assert_eq!(server.get("/a/put").text(), "put");
-    assert_eq!(server.get("/a/made").text(), r#"["a", "made"] []"#);
+    assert_eq!(server.get("/a").send().text(), r#"["a"] []"#);
+    assert_eq!(server.get("/a/put").send().text(), "put");
+    assert_eq!(server.get("/a/made").send().text(), r#"["a", "made"] []"#);
 }
 
 #[test]
 fn children_come_and_go_while_the_site_is_served() {
-    let server = Server::new(|| {
+    let server = InMemory::new(|| {
         let root = Tree::new();
         let tree = root.clone();
         root.put_child(
@@ -211,17 +214,17 @@ fn children_come_and_go_while_the_site_is_served() {
         root.put_child("shut", leaf(move |_| drop(tree.remove_child("door"))));
         root
     });
-    assert_eq!(server.get("/door").status, 404);
-    server.get("/open");
-    assert_eq!(server.get("/door").text(), "hello");
-    server.get("/shut");
-    assert_eq!(server.get("/door").status, 404);
+    assert_eq!(server.get("/door").send().status(), 404);
+    server.get("/open").send();
+    assert_eq!(server.get("/door").send().text(), "hello");
+    server.get("/shut").send();
+    assert_eq!(server.get("/door").send().status(), 404);
 }
 
 /// W-07.
 #[test]
 fn standard_pages_show_their_code_and_escape_their_message() {
-    let server = Server::new(|| {
+    let server = InMemory::new(|| {
         let root = Tree::new();
         root.put_child("404", pages::not_found());
         root.put_child("403", pages::forbidden());
@@ -229,29 +232,57 @@ fn standard_pages_show_their_code_and_escape_their_message() {
         root.put_child("410", pages::ErrorPage::new(StatusCode::GONE, message));
         root
     });
+    let get = |target: String, accept: &str| server.get(target).header("Accept", accept).send();
+    let browsers = "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8";
     for status in [404, 403, 410] {
-        let page = server.get(&format!("/{status}"));
-        assert_eq!(page.status, status);
+        let page = get(format!("/{status}"), browsers);
+        assert_eq!(page.status(), status);
         assert_eq!(
             page.header("Content-Type"),
             Some("text/html; charset=utf-8")
         );
         assert!(page.text().contains(&status.to_string()), "{page:?}");
-        let below = server.get(&format!("/{status}/a/b/"));
-        assert_eq!((below.status, below.body), (page.status, page.body));
+        let below = get(format!("/{status}/a/b/"), browsers);
+        assert_eq!(below.status(), page.status());
+        assert_eq!(below.body(), page.body());
     }
-    let gone = server.get("/410");
+    let gone = get("/410".to_owned(), browsers);
     assert!(
         gone.text()
             .contains("&lt;b&gt;&quot;Tom&quot; &amp; &#39;Jerry&#39;&lt;/b&gt;"),
         "{gone:?}"
     );
+    // F-35. Text for who takes anything, and JSON for who asks for that.
+    for (accept, content_type, text) in [
+        (
+            "*/*",
+            "text/plain; charset=utf-8",
+            "410 Gone\n\n<b>\"Tom\" & 'Jerry'</b>\n",
+        ),
+        (
+            "text/html;q=0.1, text/plain",
+            "text/plain; charset=utf-8",
+            "410 Gone\n\n<b>\"Tom\" & 'Jerry'</b>\n",
+        ),
+        (
+            "application/json",
+            "application/problem+json",
+            "{\"type\":\"about:blank\",\"title\":\"Gone\",\"status\":410,\
+             \"detail\":\"<b>\\\"Tom\\\" & 'Jerry'</b>\"}\n",
+        ),
+    ] {
+        let gone = get("/410".to_owned(), accept);
+        assert_eq!(gone.status(), 410);
+        assert_eq!(gone.header("Content-Type"), Some(content_type), "{accept}");
+        assert_eq!(gone.text(), text, "{accept}");
+        assert_eq!(gone.header("X-Content-Type-Options"), Some("nosniff"));
+    }
 }
 
 /// W-08.
 #[test]
 fn a_deferred_resource_goes_on_with_what_arrives() {
-    let server = Server::with_site(|reactor| {
+    let server = InMemory::with_site(|reactor| {
         let arrives = |after, resource: fn() -> Rc<dyn Resource>| {
             DeferredResource::new(sleep(reactor, after).map(move |()| resource()))
         };
@@ -261,20 +292,22 @@ fn a_deferred_resource_goes_on_with_what_arrives() {
             tree.put_child("a", leaf(where_it_is));
             Rc::new(tree) as Rc<dyn Resource>
         };
-        root.put_child("later", arrives(std::time::Duration::from_millis(30), tree));
+        root.put_child("later", arrives(Duration::from_millis(30), tree));
         root.put_child("now", DeferredResource::new(Deferred::succeed(tree())));
-        prometheus_deferred::web::Site::new(root)
+        Site::new(root)
     });
-    let mut clients: Vec<_> = (0..3).map(|_| server.connect()).collect();
-    for client in &mut clients {
-        client.get("/later/a/b");
+    let replies: Vec<_> = (0..3).map(|_| server.get("/later/a/b").send()).collect();
+    assert!(replies.iter().all(|reply| !reply.has_begun()));
+    server.pass(Duration::from_millis(30));
+    for reply in replies {
+        assert_eq!(reply.text(), r#"["later", "a"] ["b"]"#);
     }
-    for client in &mut clients {
-        assert_eq!(client.reply().text(), r#"["later", "a"] ["b"]"#);
-    }
-    assert_eq!(server.get("/later/a/").text(), r#"["later", "a"] [""]"#);
-    assert_eq!(server.get("/now/a").text(), r#"["now", "a"] []"#);
-    assert_eq!(server.get("/now/x").status, 404);
+    assert_eq!(
+        server.get("/later/a/").send().text(),
+        r#"["later", "a"] [""]"#
+    );
+    assert_eq!(server.get("/now/a").send().text(), r#"["now", "a"] []"#);
+    assert_eq!(server.get("/now/x").send().status(), 404);
 }
 
 /// W-08.
@@ -284,7 +317,7 @@ fn a_deferred_resource_that_fails_is_a_processing_failure_and_handled() {
         static RESOLVER: std::cell::RefCell<Option<prometheus_deferred::Resolver<Rc<dyn Resource>>>> =
             const { std::cell::RefCell::new(None) };
     }
-    let server = Server::new(|| {
+    let server = InMemory::new(|| {
         on_unhandled(|report| note(format!("unhandled: {}", report.failure)));
         let (deferred, resolver) = Deferred::pending();
         RESOLVER.set(Some(resolver));
@@ -293,30 +326,25 @@ fn a_deferred_resource_that_fails_is_a_processing_failure_and_handled() {
         root.put_child("asked", leaf(|_| ()));
         root
     });
-    let mut clients = [server.connect(), server.connect()];
-    for client in &mut clients {
-        client.get("/wiki/x");
-        server.get("/asked");
-    }
+    let replies = [server.get("/wiki/x").send(), server.get("/wiki/x").send()];
     // This one goes away and must not be in the way of the others.
-    let mut gone = server.connect();
-    gone.get("/wiki/x");
-    drop(gone);
-    server.get("/asked");
-    server.run(|_| {
-        let resolver = RESOLVER.take().unwrap();
-        resolver
-            .errback(Failure::message("the wiki has burnt down"))
-            .unwrap();
-    });
-    for client in &mut clients {
-        let page = client.reply();
-        assert_eq!(page.status, 500);
+    drop(server.get("/wiki/x").send());
+    assert_eq!(server.get("/asked").send().status(), 200);
+    let resolver = RESOLVER.take().unwrap();
+    resolver
+        .errback(Failure::message("the wiki has burnt down"))
+        .unwrap();
+    for page in replies {
+        assert_eq!(page.status(), 500);
         assert!(!page.text().contains("burnt"));
     }
-    assert_eq!(server.get("/wiki").status, 500, "afterwards as well");
+    assert_eq!(
+        server.get("/wiki").send().status(),
+        500,
+        "afterwards as well"
+    );
     support::logged("the wiki has burnt down");
-    assert!(server.left_notes().is_empty());
+    assert!(server.notes().is_empty());
 }
 
 /// Whatever a resource does while it is looked up, the server goes on.
@@ -340,7 +368,7 @@ fn a_panic_on_the_way_down_is_a_processing_failure() {
             panic!("which methods?")
         }
     }
-    let server = Server::new(|| {
+    let server = InMemory::new(|| {
         let root = Tree::new();
         root.put_child("bomb", Bomb);
         root.put_child("unsure", Unsure);
@@ -348,17 +376,19 @@ fn a_panic_on_the_way_down_is_a_processing_failure() {
         root.put_child("fine", leaf(|_| "fine"));
         root
     });
-    let mut client = server.connect();
+    let client = TestClient::connect(&server);
     for (target, text) in [
         ("/bomb/tick", "no child tick"),
         ("/unsure", "am I a leaf?"),
         ("/choosy", "which methods?"),
     ] {
-        client.get(target);
-        assert_eq!(client.reply().status, 500, "{target}");
+        assert_eq!(client.get(target).send().status(), 500, "{target}");
         support::logged(text);
-        client.get("/fine");
-        assert_eq!(client.reply().text(), "fine", "the same connection goes on");
+        assert_eq!(
+            client.get("/fine").send().text(),
+            "fine",
+            "the same connection goes on"
+        );
     }
 }
 
@@ -377,12 +407,12 @@ fn resources_that_name_each_other_in_a_circle_are_a_processing_failure() {
             Rendered::DeferredResource(Deferred::succeed(Rc::new(Later) as Rc<dyn Resource>))
         }
     }
-    let server = Server::new(|| {
+    let server = InMemory::new(|| {
         let root = Tree::new();
         root.put_child("at", At);
         root.put_child("later", Later);
         root
     });
-    assert_eq!(server.get("/at").status, 500);
-    assert_eq!(server.get("/later").status, 500);
+    assert_eq!(server.get("/at").send().status(), 500);
+    assert_eq!(server.get("/later").send().status(), 500);
 }

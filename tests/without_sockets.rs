@@ -6,12 +6,14 @@ mod support;
 use std::time::Duration;
 
 use prometheus::{Histogram, HistogramOpts, IntGauge, IntGaugeVec, Opts, Registry};
-use prometheus_deferred::testing::{MemoryConnection, MemoryReactor};
+use prometheus_deferred::testing::{
+    MemoryConnection, MemoryReactor, SendRequests, TestClient, TestResponse,
+};
 use prometheus_deferred::web::{NOT_DONE_YET, Rendered, Request, Resource, Site, Tree};
 use prometheus_deferred::{
     MetricsResource, Reactor, defer_later, defer_to_thread, time, track_inprogress,
 };
-use support::{Client, InMemory, leaf};
+use support::{InMemory, leaf};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -70,22 +72,19 @@ fn program(memory: MemoryReactor) -> (InMemory, Histogram) {
 }
 
 fn scrape(server: &InMemory) -> String {
-    let mut client = server.connect();
-    client.get("/metrics");
-    client.reply().text().to_owned()
+    server.get("/metrics").send().text()
 }
 
 /// B-15: five seconds are five seconds, and no time passes in the test.
 #[test]
 fn a_view_that_answers_five_seconds_later_is_measured_exactly() {
     let (server, seconds) = program(MemoryReactor::new());
-    let mut client = server.connect();
-    client.get("/delayed");
+    let reply = server.get("/delayed").send();
     server.pass(4 * SECOND);
-    assert_eq!(client.stream.received(), b"");
+    assert!(!reply.has_begun());
     assert!(scrape(&server).contains("requests_in_progress 1\n"));
     server.pass(SECOND);
-    assert!(client.reply().text().contains("Sorry to keep you waiting."));
+    assert!(reply.text().contains("Sorry to keep you waiting."));
     assert_eq!(seconds.get_sample_count(), 1);
     assert!(
         seconds.get_sample_sum() == 5.0,
@@ -108,18 +107,16 @@ fn a_view_that_answers_five_seconds_later_is_measured_exactly() {
 fn many_views_at_once_are_each_measured_exactly() {
     for seed in 0..10 {
         let (server, seconds) = program(MemoryReactor::with_seed(seed));
-        let mut clients = Vec::new();
+        let mut replies = Vec::new();
         for _ in 0..20 {
-            let mut client = server.connect();
-            client.get("/delayed");
-            clients.push(client);
+            replies.push(server.get("/delayed").send());
             server.pass(SECOND / 10);
         }
         server.pass(3600 * SECOND);
         assert_eq!(seconds.get_sample_count(), 20);
         assert_eq!(seconds.get_sample_sum(), 100.0, "seed {seed}");
-        for client in &mut clients {
-            assert_eq!(client.reply().status, 200);
+        for reply in replies {
+            assert_eq!(reply.status(), 200);
         }
     }
 }
@@ -129,21 +126,20 @@ fn many_views_at_once_are_each_measured_exactly() {
 fn a_connection_carries_one_request_after_another() {
     for seed in 0..20 {
         let (server, _) = program(MemoryReactor::with_seed(seed));
-        let mut client = server.connect();
+        let client = TestClient::connect(&server);
         for _ in 0..3 {
-            client.send("PUT /echo HTTP/1.1\r\nHost: h\r\nContent-Length: 4\r\n\r\nbody");
-            assert_eq!(client.reply().text(), "body");
+            assert_eq!(client.put("/echo", "body").send().text(), "body");
             server.pass(59 * SECOND);
         }
-        client.get("/delayed");
-        client.get("/thread");
-        client.get("/large");
-        client.get("/nothing");
+        let targets = ["/delayed", "/thread", "/large", "/nothing"];
+        let replies = targets.map(|target| client.get(target).send());
+        assert!(replies.iter().all(|reply| !reply.has_begun()));
         server.pass(5 * SECOND);
-        assert!(client.reply().text().contains("Sorry"));
-        assert_eq!(client.reply().text(), "made elsewhere");
-        assert_eq!(client.reply().body.len(), 300_000);
-        assert_eq!(client.reply().status, 404);
+        let [delayed, thread, large, nothing] = replies;
+        assert!(delayed.text().contains("Sorry"));
+        assert_eq!(thread.text(), "made elsewhere");
+        assert_eq!(large.body().len(), 300_000);
+        assert_eq!(nothing.status(), 404);
     }
 }
 
@@ -151,43 +147,45 @@ fn a_connection_carries_one_request_after_another() {
 #[test]
 fn deadlines_come_when_they_should() {
     let (server, _) = program(MemoryReactor::new());
-    let mut head = server.connect();
-    let mut idle = server.connect();
-    head.send("GET /echo HTT");
+    let head = TestClient::connect(&server);
+    let idle = TestClient::connect(&server);
+    head.send_bytes("GET /echo HTT");
+    let refused = head.next_response("GET");
     server.pass(30 * SECOND - Duration::from_nanos(1));
-    assert_eq!(head.stream.received(), b"");
+    assert!(!refused.has_begun());
     server.pass(Duration::from_nanos(1));
-    assert_eq!(head.reply().status, 408);
-    assert_eq!(head.rest(), b"");
+    assert_eq!(refused.status(), 408);
+    assert!(refused.is_complete() && head.connection().has_ended());
+    assert_eq!(head.bytes(), b"");
     server.pass(30 * SECOND - Duration::from_nanos(1));
-    assert!(!idle.stream.has_ended());
+    assert!(!idle.connection().has_ended());
     server.pass(Duration::from_nanos(1));
-    assert_eq!(idle.rest(), b"");
+    assert!(idle.connection().has_ended());
+    assert_eq!(idle.bytes(), b"");
 }
 
 /// B-15: a client that does not read, does after a while, and goes in the middle.
 #[test]
 fn a_slow_reader_is_waited_for_and_one_that_goes_is_forgotten() {
     let (server, seconds) = program(MemoryReactor::new());
-    let mut slow = server.connect();
-    slow.stream.block_writes(100);
-    slow.get("/large");
-    server.reactor.pump();
-    let transport = slow.stream.transport().unwrap();
+    let slow = TestClient::connect(&server);
+    slow.connection().block_writes(100);
+    let reply = slow.get("/large").send();
+    let transport = slow.connection().transport().unwrap();
     assert!(transport.buffered() > 299_000);
-    server.pass(50 * SECOND);
-    slow.stream.unblock_writes();
-    assert_eq!(slow.reply().body.len(), 300_000);
+    server.pass(29 * SECOND);
+    assert!(!reply.is_complete());
+    slow.connection().unblock_writes();
+    assert_eq!(reply.body().len(), 300_000);
 
     for goes in [
-        |client: Client<MemoryConnection>| client.stream.reset(),
-        |client: Client<MemoryConnection>| client.stream.close_sending(),
+        |reply: TestResponse| reply.connection().reset(),
+        |reply: TestResponse| reply.connection().close_sending(),
         drop,
     ] {
-        let mut client = server.connect();
-        client.get("/delayed");
+        let reply = server.get("/delayed").send();
         server.pass(SECOND);
-        goes(client);
+        goes(reply);
         server.reactor.pump();
         // The view finds out when it answers, and is measured nevertheless.
         assert!(scrape(&server).contains("requests_in_progress 1\n"));
@@ -217,16 +215,19 @@ fn a_large_registry_is_scraped_without_a_thread() {
 #[test]
 fn a_program_runs_from_start_to_stop() {
     let (server, seconds) = program(MemoryReactor::new());
-    let mut client = server.connect();
-    client.get("/delayed");
+    let client = TestClient::connect(&server);
+    // Only sent: `run` starts the reactor, and not a turn before it.
+    client
+        .connection()
+        .send("GET /delayed HTTP/1.1\r\nHost: h\r\n\r\n");
     let stop = server.reactor.reactor().clone();
     server
         .reactor
         .call_later(20 * SECOND, move || stop.stop().unwrap());
     server.reactor.run().unwrap();
     assert_eq!(server.reactor.elapsed(), 20 * SECOND);
-    assert_eq!(client.reply().status, 200);
-    assert!(client.stream.is_closed());
+    assert_eq!(client.next_response("GET").status(), 200);
+    assert!(client.connection().is_closed());
     assert_eq!(seconds.get_sample_count(), 1);
     assert!(server.reactor.delayed_calls().is_empty());
 }
@@ -236,20 +237,21 @@ fn transcript(seed: Option<u64>) -> String {
     let memory = seed.map_or_else(MemoryReactor::new, MemoryReactor::with_seed);
     let (server, _) = program(memory);
     let mut transcript = String::new();
-    let mut clients: Vec<Client<MemoryConnection>> = (0..6).map(|_| server.connect()).collect();
-    clients[0].get("/delayed");
-    clients[0].get("/metrics");
-    clients[1].stream.deliver_at_most(7);
+    // Bytes, and not requests: a client that looks for responses would make turns of its own.
+    let connect = |_| server.connect_to("127.0.0.1:80").unwrap();
+    let clients: Vec<MemoryConnection> = (0..6).map(connect).collect();
+    let get = |path| format!("GET {path} HTTP/1.1\r\nHost: h\r\n\r\n");
+    clients[0].send(get("/delayed") + &get("/metrics"));
+    clients[1].deliver_at_most(7);
     clients[1].send("PUT /echo HTTP/1.1\r\nHost: h\r\nContent-Length: 9\r\n\r\nin pieces");
     clients[2].send("GET / HTTP/1.1\r\nHo");
-    clients[3].get("/large");
-    clients[3].stream.block_writes(20_000);
-    clients[4].get("/delayed");
-    clients[4].get("/thread");
-    clients[5].get("/metrics");
+    clients[3].send(get("/large"));
+    clients[3].block_writes(20_000);
+    clients[4].send(get("/delayed") + &get("/thread"));
+    clients[5].send(get("/metrics"));
     for step in 0..40 {
         for (number, client) in clients.iter().enumerate() {
-            let received = client.stream.received();
+            let received = client.received();
             if !received.is_empty() {
                 let text = String::from_utf8_lossy(&received);
                 transcript += &format!("{:?} {number}: {text}\n", server.reactor.elapsed());
@@ -260,10 +262,10 @@ fn transcript(seed: Option<u64>) -> String {
             server.reactor.turn();
         }
         if step == 5 {
-            clients[3].stream.unblock_writes();
+            clients[3].unblock_writes();
         }
         if step == 10 {
-            clients[4].stream.reset();
+            clients[4].reset();
             server.reactor.turn();
         }
         if step >= 15 {
@@ -271,8 +273,8 @@ fn transcript(seed: Option<u64>) -> String {
         }
     }
     for client in &clients {
-        let (ended, closed) = (client.stream.has_ended(), client.stream.is_closed());
-        transcript += &format!("{ended} {closed} {}\n", client.stream.is_reset());
+        let (ended, closed) = (client.has_ended(), client.is_closed());
+        transcript += &format!("{ended} {closed} {}\n", client.is_reset());
     }
     transcript
 }

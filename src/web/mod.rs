@@ -39,14 +39,16 @@
 //! # Testing a site
 //!
 //! On a [`MemoryReactor`](crate::testing::MemoryReactor), a site is what it is in the program, and a
-//! test needs no port, no waiting and no thread. What is measured takes exactly as long as the test
-//! lets pass:
+//! test needs no port, no waiting and no thread. Requests are made by
+//! [`memory.get`](crate::testing::SendRequests::get) and its like. What is measured takes exactly as
+//! long as the test lets pass:
 //!
 //! ```
 //! use std::time::Duration;
 //! use prometheus::{Histogram, HistogramOpts, Registry};
 //! use prometheus_deferred::web::{Klein, Site};
-//! use prometheus_deferred::{Failure, MetricsResource, defer_later, testing::MemoryReactor, time};
+//! use prometheus_deferred::testing::{MemoryReactor, SendRequests};
+//! use prometheus_deferred::{Failure, MetricsResource, defer_later, time};
 //!
 //! let registry = Registry::new();
 //! let seconds = Histogram::with_opts(HistogramOpts::new("nap_duration_seconds", "Naps."))?;
@@ -61,24 +63,33 @@
 //! app.route("/metrics", move |_| MetricsResource::with_registry(registry.clone()));
 //! memory.listen_tcp("127.0.0.1:80", Site::new(app.resource()))?;
 //!
-//! let client = memory.connect_to("127.0.0.1:80")?;
-//! assert_eq!(client.exchange("GET /nap HTTP/1.1\r\nHost: h\r\n\r\n"), b"");
+//! let nap = memory.get("/nap").send();
+//! assert!(!nap.has_begun());
 //! memory.advance(Duration::from_secs(5));
-//! assert!(String::from_utf8(client.received())?.ends_with("\r\n\r\ngood morning\n"));
+//! assert_eq!(nap.text(), "good morning\n");
+//! assert!(memory.get("/metrics").send().text().contains("\nnap_duration_seconds_sum 5\n"));
 //!
-//! let page = client.exchange("GET /metrics HTTP/1.1\r\nHost: h\r\n\r\n");
-//! assert!(String::from_utf8(page)?.contains("\nnap_duration_seconds_sum 5\n"));
-//!
-//! memory.advance(Duration::from_secs(60)); // idle for so long, it is closed
-//! assert!(client.has_ended());
+//! memory.advance(Duration::from_secs(60)); // idle for so long, its connection is closed
+//! assert!(nap.connection().has_ended());
 //! # Ok::<(), Failure>(())
 //! ```
 
-mod channel;
+mod body;
+mod body_policy;
+mod carrier;
+mod conditional;
+mod connection;
+mod etag;
+#[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
+pub mod fuzzing;
 mod klein;
+mod observer;
 pub mod pages;
+mod ranges;
 mod refusals;
 mod request;
+mod request_head;
 mod resource;
 mod response;
 mod site;
@@ -87,10 +98,16 @@ mod tree;
 pub use http::header;
 pub use http::{Method, StatusCode};
 
+pub use body::{Body, BodyError, BodyReceiver, BodySource, ByFunction, ByIterator, ByItself};
+pub use body_policy::BodyPolicy;
+pub use etag::EntityTag;
 pub use klein::{FromParam, Klein, ParamValue, Params, PatternError, Route};
+pub use observer::{RequestEnd, RequestOutcome, SiteObserver};
+pub use pages::ErrorDetails;
 pub use refusals::RefusalReason;
 pub use request::{ClientGoneError, Finished, Request};
+pub use request_head::RequestHead;
 pub use resource::{DeferredResource, NOT_DONE_YET, Rendered, Resource};
-pub use response::Response;
-pub use site::Site;
+pub use response::{Html, Response};
+pub use site::{Drained, Site, SiteHandle};
 pub use tree::Tree;

@@ -1,12 +1,16 @@
-//! The standard HTML pages, as resources (Twisted's `twisted.web.pages`).
+//! Pages of errors, as resources (Twisted's `twisted.web.pages`), and in the form that the client
+//! asks for.
 //!
-//! Each is a leaf, so every path below it gives the same page. What is put into a page is escaped.
+//! Each resource is a leaf, so every path below it gives the same page. What is put into a page is
+//! escaped.
 
 use std::borrow::Cow;
+use std::fmt;
+use std::rc::Rc;
 
-use http::StatusCode;
+use http::{StatusCode, header};
 
-use super::{Rendered, Request, Resource, Response};
+use super::{BodyPolicy, Html, Rendered, Request, RequestHead, Resource, Response};
 
 /// A page with a status, a heading and a sentence.
 ///
@@ -37,8 +41,12 @@ impl Resource for ErrorPage {
         true
     }
 
+    fn body_policy(&self, _: &RequestHead) -> BodyPolicy {
+        BodyPolicy::Refuse
+    }
+
     fn render(&self, _: Request) -> Rendered {
-        page(self.status, &self.message).into()
+        Response::page(self.status, self.message.clone()).into()
     }
 }
 
@@ -52,25 +60,143 @@ pub fn forbidden() -> ErrorPage {
     ErrorPage::new(StatusCode::FORBIDDEN, "Sorry, you may not see this.")
 }
 
-/// The response that such a page gives.
-pub(crate) fn page(status: StatusCode, message: &str) -> Response {
-    let title = status.canonical_reason().unwrap_or("Unknown Status");
-    html(
-        &format!("{} - {title}", status.as_u16()),
-        title,
-        &format!("<p>{}</p>", escape(message)),
-    )
-    .with_status(status)
+/// What the page of an error is about.
+#[derive(Debug, Clone, Copy)]
+pub struct ErrorDetails<'r> {
+    status: StatusCode,
+    message: &'r str,
+    head: Option<&'r RequestHead>,
+}
+
+impl<'r> ErrorDetails<'r> {
+    /// The status of the answer.
+    pub fn status(&self) -> StatusCode {
+        self.status
+    }
+
+    /// A sentence for the client. It may repeat what the client has sent, so it is escaped before it
+    /// goes into a page.
+    pub fn message(&self) -> &'r str {
+        self.message
+    }
+
+    /// What was asked for; `None` where that could not be understood.
+    pub fn head(&self) -> Option<&'r RequestHead> {
+        self.head
+    }
+}
+
+type MakePage = Rc<dyn Fn(&ErrorDetails<'_>) -> Response>;
+
+/// How a site makes the pages of errors.
+#[derive(Clone, Default)]
+pub(super) struct ErrorPages(Option<MakePage>);
+
+impl ErrorPages {
+    pub(super) fn of(make: impl Fn(&ErrorDetails<'_>) -> Response + 'static) -> Self {
+        Self(Some(Rc::new(make)))
+    }
+
+    /// The page of an error, which has its status and is not itself the page of an error.
+    pub(super) fn make(
+        &self,
+        status: StatusCode,
+        message: &str,
+        head: Option<&RequestHead>,
+    ) -> Response {
+        let details = ErrorDetails {
+            status,
+            message,
+            head,
+        };
+        let page = match &self.0 {
+            Some(make) => make(&details),
+            None => Form::wanted(head).page(&details),
+        };
+        match page.content {
+            super::response::Content::Page(message) => Form::wanted(head).page(&ErrorDetails {
+                message: &message,
+                ..details
+            }),
+            _ => page,
+        }
+        .with_status(status)
+    }
+}
+
+impl fmt::Debug for ErrorPages {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("ErrorPages")
+            .field(&self.0.is_some())
+            .finish()
+    }
+}
+
+/// The forms of an error page.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Form {
+    Text,
+    Html,
+    Json,
+}
+
+impl Form {
+    /// What the client asks for by name, and most of all; text for one that takes anything.
+    fn wanted(head: Option<&RequestHead>) -> Self {
+        let accept = head.and_then(|head| head.header(header::ACCEPT));
+        let mut best = (Self::Text, 0.0);
+        for range in accept.unwrap_or_default().split(',') {
+            let (name, parameters) = range.split_once(';').unwrap_or((range, ""));
+            let name = name.trim().to_ascii_lowercase();
+            let form = match name.as_str() {
+                "text/html" | "application/xhtml+xml" => Self::Html,
+                "application/json" | "application/problem+json" => Self::Json,
+                "text/plain" => Self::Text,
+                _ => continue,
+            };
+            let weight = parameters.split(';').find_map(|parameter| {
+                let (name, value) = parameter.split_once('=')?;
+                (name.trim().eq_ignore_ascii_case("q")).then(|| value.trim().parse().unwrap_or(1.0))
+            });
+            let weight: f32 = weight.unwrap_or(1.0);
+            if weight > best.1 {
+                best = (form, weight);
+            }
+        }
+        best.0
+    }
+
+    fn page(self, details: &ErrorDetails<'_>) -> Response {
+        let (status, message) = (details.status, details.message);
+        let title = status.canonical_reason().unwrap_or("Unknown Status");
+        match self {
+            Self::Text => Response::new(format!("{} {title}\n\n{message}\n", status.as_u16())),
+            Self::Html => html(
+                &format!("{} - {title}", status.as_u16()),
+                title,
+                &format!("<p>{}</p>", escape(message)),
+            ),
+            // RFC 9457.
+            Self::Json => Response::new(format!(
+                "{{\"type\":\"about:blank\",\"title\":{},\"status\":{},\"detail\":{}}}\n",
+                json_string(title),
+                status.as_u16(),
+                json_string(message)
+            ))
+            .with_content_type("application/problem+json"),
+        }
+        // What it repeats of the request is nothing but text, whatever a browser makes of it.
+        .with_header(header::X_CONTENT_TYPE_OPTIONS, "nosniff")
+    }
 }
 
 /// A small HTML page; `body` is HTML.
 pub(crate) fn html(title: &str, heading: &str, body: &str) -> Response {
     let (title, heading) = (escape(title), escape(heading));
-    Response::new(format!(
+    Response::new(Html(format!(
         "<!DOCTYPE html>\n<html lang=\"en\">\n<head><meta charset=\"utf-8\"><title>{title}</title>\
          </head>\n<body>\n<h1>{heading}</h1>\n{body}\n</body>\n</html>\n"
-    ))
-    .with_content_type("text/html; charset=utf-8")
+    )))
 }
 
 /// Text, made safe to stand in HTML.
@@ -90,4 +216,33 @@ pub(crate) fn escape(text: &str) -> Cow<'_, str> {
         }
     }
     Cow::Owned(escaped)
+}
+
+/// Text as a JSON string (RFC 8259, section 7).
+fn json_string(text: &str) -> String {
+    let mut json = String::with_capacity(text.len() + 2);
+    json.push('"');
+    for char in text.chars() {
+        match char {
+            '"' => json.push_str("\\\""),
+            '\\' => json.push_str("\\\\"),
+            char if char.is_control() => json.push_str(&format!("\\u{:04x}", u32::from(char))),
+            char => json.push(char),
+        }
+    }
+    json.push('"');
+    json
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn text_in_json_cannot_end_its_string() {
+        assert_eq!(
+            json_string("a\"b\\c\nd\u{7f}é"),
+            r#""a\"b\\c\u000ad\u007fé""#
+        );
+    }
 }

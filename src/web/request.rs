@@ -1,22 +1,23 @@
 //! One request, and the answer to it in the making.
 
 use std::borrow::Cow;
-use std::cell::Cell;
 use std::error::Error;
 use std::fmt;
 use std::rc::Rc;
+use std::time::SystemTime;
 
 use bytes::Bytes;
-use deferred_reactor::net::Address;
+use deferred_reactor::net::{
+    Address, ProducerRegisteredError, Protocol, PullProducer, PushProducer, Transport,
+};
 use deferred_reactor::{Deferred, Reactor};
 use http::header::HeaderName;
 use http::{Method, StatusCode};
-use percent_encoding::percent_decode_str;
 
-use super::channel::Channel;
-use super::klein::Params;
+use super::carrier::{Carrier, Event, Upgrade};
+use super::klein::{FromParam, Params};
 use super::response::ResponseHead;
-use crate::http1::{RequestHead, Version};
+use super::{Body, EntityTag, Rendered, RequestHead, Response, conditional};
 
 /// A request, with the means to answer it (Twisted's `twisted.web.server.Request`).
 ///
@@ -40,7 +41,7 @@ use crate::http1::{RequestHead, Version};
 pub struct Request {
     /// `None` only while it is being consumed.
     exchange: Option<Box<Exchange>>,
-    channel: Rc<Channel>,
+    carrier: Rc<dyn Carrier>,
 }
 
 /// What belongs to one request and not to its connection. Reused for the next.
@@ -49,41 +50,45 @@ pub(super) struct Exchange {
     /// Tells it from others on the same connection.
     pub(super) id: u64,
     pub(super) head: RequestHead,
+    /// The body, where it was collected.
     pub(super) body: Bytes,
+    pub(super) trailers: Vec<(String, Vec<u8>)>,
+    /// The body, where it streams, until it is taken.
+    pub(super) stream: Option<Body>,
     pub(super) response: ResponseHead,
-    /// How many path segments have been walked.
-    walked: Cell<usize>,
-    /// Where in the path the next one begins; beyond its end when there is none.
-    next_segment: Cell<usize>,
-    pub(super) params: Params,
 }
 
 impl Exchange {
     pub(super) fn clear(&mut self) {
+        self.head.clear();
         self.body = Bytes::new();
+        self.trailers.clear();
+        self.stream = None;
         self.response.clear();
-        self.walked.set(0);
-        self.next_segment.set(0);
-        self.params.clear();
     }
 }
 
 impl Request {
-    pub(super) fn new(exchange: Box<Exchange>, channel: Rc<Channel>) -> Self {
+    pub(super) fn new(exchange: Box<Exchange>, carrier: Rc<dyn Carrier>) -> Self {
         Self {
             exchange: Some(exchange),
-            channel,
+            carrier,
         }
+    }
+
+    /// The head: all of the request but its body.
+    pub fn head(&self) -> &RequestHead {
+        &self.exchange().head
     }
 
     /// The method, such as `GET`.
     pub fn method(&self) -> &Method {
-        &self.head().method
+        self.head().method()
     }
 
     /// Whether the client speaks HTTP/1.1, and not 1.0.
     pub fn is_http_11(&self) -> bool {
-        self.head().version == Version::Http11
+        self.head().is_http_11()
     }
 
     /// The request target as it came: `/path?query`, an absolute URI, or `*`.
@@ -111,70 +116,83 @@ impl Request {
     /// }
     /// ```
     pub fn args(&self) -> impl Iterator<Item = (Cow<'_, str>, Cow<'_, str>)> {
-        form_urlencoded::parse(self.query().unwrap_or_default().as_bytes())
+        self.head().args()
     }
 
     /// The value of a header field, whatever the case of its name; the last, if it came repeatedly.
     ///
     /// `None` also for a value that is not UTF-8, which [`headers`](Self::headers) shows.
     pub fn header(&self, name: impl AsRef<str>) -> Option<&str> {
-        std::str::from_utf8(self.head().fields().last(name.as_ref())?).ok()
+        self.head().header(name)
     }
 
     /// All header fields in the order in which they came, names spelled as they came.
     pub fn headers(&self) -> impl Iterator<Item = (&str, &[u8])> {
-        self.head().fields().iter()
+        self.head().headers()
     }
 
-    /// The body, which was received in full before the request was rendered.
+    /// The body, where it was collected before the request was rendered; empty where it streams, or
+    /// was [taken](Self::take_body).
     pub fn body(&self) -> &Bytes {
         &self.exchange().body
+    }
+
+    /// Takes the body apart from the request, to be read as it comes.
+    ///
+    /// One that was collected, as bodies are unless a resource
+    /// [says otherwise](super::Resource::body_policy), is there as one piece. The second call gives
+    /// an empty one.
+    pub fn take_body(&mut self) -> Body {
+        let transport = self.carrier.transport().cloned();
+        let exchange = self.exchange_mut();
+        match exchange.stream.take() {
+            Some(body) => body,
+            None => Body::whole(std::mem::take(&mut exchange.body), transport),
+        }
+    }
+
+    /// The trailer fields that came behind a chunked body that was collected; names are spelled as
+    /// they came. See [`Body::trailers`] for what they are not.
+    pub fn trailers(&self) -> impl Iterator<Item = (&str, &[u8])> {
+        let trailers = self.exchange().trailers.iter();
+        trailers.map(|(name, value)| (name.as_str(), value.as_slice()))
     }
 
     /// A parameter of the [`Klein`](super::Klein) route that led here.
     ///
     /// `None` if the route has no parameter of that name, or its value does not fit the type.
-    pub fn param<'r, T: super::FromParam<'r>>(&'r self, name: &str) -> Option<T> {
-        self.exchange().params.get(name)
+    pub fn param<'r, T: FromParam<'r>>(&'r self, name: &str) -> Option<T> {
+        self.head().param(name)
     }
 
     /// The path segments walked so far, decoded.
     pub fn prepath(&self) -> Vec<String> {
-        self.segments()
-            .take(self.walked())
-            .map(Cow::into_owned)
-            .collect()
+        self.head().prepath()
     }
 
     /// The path segments that are left, decoded. A path that ends in a slash ends in an empty one.
     pub fn postpath(&self) -> Vec<String> {
-        self.segments()
-            .skip(self.walked())
-            .map(Cow::into_owned)
-            .collect()
-    }
-
-    /// The same without a copy of those that were not encoded.
-    pub(super) fn postpath_segments(&self) -> Vec<Cow<'_, str>> {
-        self.segments().skip(self.walked()).collect()
+        self.head().postpath()
     }
 
     /// The client's address; `None` once it has gone.
     pub fn client_address(&self) -> Option<Address> {
-        self.channel.transport().peer()
+        self.carrier.transport()?.peer()
     }
 
     /// The reactor that serves this request, for timers and threads; `None` once the client has gone.
     pub fn reactor(&self) -> Option<Reactor> {
-        self.channel.transport().reactor()
+        self.carrier.transport()?.reactor()
     }
 
-    /// Sets the status; 200 unless set. Without effect once something was written.
+    /// Sets the status; 200 unless set. It holds unless a response that is given back has a status
+    /// of its own. Without effect once something was written.
     pub fn set_response_code(&mut self, status: StatusCode) {
-        self.exchange_mut().response.status = status;
+        self.exchange_mut().response.status = Some(status);
     }
 
-    /// Sets a header field of the response, in the place of one of that name.
+    /// Sets a header field of the response, in the place of one of that name; cookies
+    /// (`Set-Cookie`) stand beside one another.
     ///
     /// Bytes that may not be in a value, such as line breaks, become spaces. Without effect once
     /// something was written.
@@ -187,13 +205,142 @@ impl Request {
         self.exchange_mut().response.add(name, value.as_ref());
     }
 
+    /// Sets the `ETag`, and tells whether the request's conditions decide the answer (Twisted's
+    /// `setETag`).
+    ///
+    /// `Some(304)` means that the client's copy is current; `Some(412)` that the request must not be
+    /// carried out on this state of the resource. The response already has that status: finish it without
+    /// a body. `None` means to go on.
+    ///
+    /// ```
+    /// use prometheus_deferred::web::{EntityTag, Rendered, Request, Resource};
+    ///
+    /// struct Report { version: u64 }
+    ///
+    /// impl Resource for Report {
+    ///     fn render_get(&self, mut request: Request) -> Rendered {
+    ///         if let Some(status) = request.set_etag(EntityTag::strong(self.version.to_string())) {
+    ///             return status.into();
+    ///         }
+    ///         "what takes long to make".into()
+    ///     }
+    /// }
+    /// ```
+    ///
+    /// For methods other than GET and HEAD, call it before the change, with the tag of what is there;
+    /// the field is then sent only with 412. An `ETag` that was [set](Self::set_header) by hand stays
+    /// as it is. Without effect on the response once something was written.
+    pub fn set_etag(&mut self, etag: EntityTag) -> Option<StatusCode> {
+        self.decide(|response| response.set_etag(etag))
+    }
+
+    /// Sets `Last-Modified`, and tells whether the request's conditions decide the answer (Twisted's
+    /// `setLastModified`); see [`set_etag`](Self::set_etag).
+    ///
+    /// A fraction of a second is rounded up. Of several times, the latest counts. One outside of the
+    /// years 1970 to 9999 is ignored. Conditions on tags take precedence over dates, so set the tag first
+    /// if there is one.
+    pub fn set_last_modified(&mut self, when: SystemTime) -> Option<StatusCode> {
+        self.decide(|response| response.set_last_modified(when))
+    }
+
+    fn decide(&mut self, set: impl FnOnce(&mut ResponseHead)) -> Option<StatusCode> {
+        let Exchange { head, response, .. } = self.exchange_mut();
+        conditional::set_and_decide(&head.wire, response, set)
+    }
+
     /// Writes a part of the body.
     ///
     /// The first one sends the head. Unless a `Content-Length` was set, the body is then chunked;
     /// for HTTP/1.0 it ends with the connection. Once the client has gone it does nothing.
+    ///
+    /// What a client does not read waits in memory. A program that writes much looks at
+    /// [`buffered`](Self::buffered), waits for [`drained`](Self::drained), registers a
+    /// [producer](Self::register_producer), or answers with a [stream](Response::stream); beyond
+    /// [a limit](super::Site::max_unread_output_bytes) the connection is cut off.
     pub fn write(&mut self, data: impl AsRef<[u8]>) {
         if let Some(exchange) = &mut self.exchange {
-            self.channel.write(exchange, data.as_ref());
+            self.carrier.write(exchange, data.as_ref());
+        }
+    }
+
+    /// How many bytes wait for the client to read them, in the memory of this process.
+    pub fn buffered(&self) -> usize {
+        self.current_transport().map_or(0, Transport::buffered)
+    }
+
+    /// Fires once everything that was written so far has been handed to the system, so that a
+    /// program goes on writing at the client's speed. Fails with the connection's reason if the
+    /// client goes away before.
+    ///
+    /// ```
+    /// use prometheus_deferred::Failure;
+    /// use prometheus_deferred::web::Request;
+    ///
+    /// async fn count(mut request: Request) -> Result<(), Failure> {
+    ///     for number in 0..1_000_000 {
+    ///         request.write(format!("{number}\n"));
+    ///         if request.buffered() > 64 * 1024 {
+    ///             request.drained().await?;
+    ///         }
+    ///     }
+    ///     request.finish();
+    ///     Ok(())
+    /// }
+    /// # let _ = count;
+    /// ```
+    #[track_caller]
+    pub fn drained(&self) -> Deferred<()> {
+        self.carrier.notify(self.exchange().id, Event::Drained)
+    }
+
+    /// Registers something that [writes](Self::write) by itself, to be paused while more than 64 KiB
+    /// wait for the client, and resumed when everything has been handed to the system (Twisted's
+    /// `registerProducer(producer, True)`).
+    ///
+    /// It is to be [unregistered](Self::unregister_producer) before the response is finished: one
+    /// that is left is removed then, with a log record. It is told to stop when the client goes away.
+    ///
+    /// # Errors
+    ///
+    /// [`ProducerRegisteredError`] if another one is registered.
+    pub fn register_producer(
+        &self,
+        producer: impl PushProducer,
+    ) -> Result<(), ProducerRegisteredError> {
+        match self.current_transport() {
+            Some(transport) => transport.register_producer(producer),
+            None => {
+                producer.stop_producing();
+                Ok(())
+            }
+        }
+    }
+
+    /// Registers something that writes one piece when it is asked to, which is here, and then
+    /// whenever everything has been handed to the system (Twisted's `registerProducer(producer,
+    /// False)`).
+    ///
+    /// # Errors
+    ///
+    /// [`ProducerRegisteredError`] if another one is registered.
+    pub fn register_pull_producer(
+        &self,
+        producer: impl PullProducer,
+    ) -> Result<(), ProducerRegisteredError> {
+        match self.current_transport() {
+            Some(transport) => transport.register_pull_producer(producer),
+            None => {
+                producer.stop_producing();
+                Ok(())
+            }
+        }
+    }
+
+    /// Forgets the producer (Twisted's `unregisterProducer`).
+    pub fn unregister_producer(&self) {
+        if let Some(transport) = self.current_transport() {
+            transport.unregister_producer();
         }
     }
 
@@ -203,24 +350,24 @@ impl Request {
     /// wants to know earlier asks [`notify_finish`](Self::notify_finish).
     pub fn finish(mut self) -> Finished {
         match self.exchange.take() {
-            Some(exchange) => self.channel.finish(exchange),
+            Some(exchange) => self.carrier.clone().finish(exchange),
             None => Finished(false),
         }
     }
 
-    /// Answers with a whole response; fields that were set on the request are kept where the
-    /// response does not say otherwise.
+    /// Answers with a whole response; status and fields that were set on the request are kept where
+    /// the response does not say otherwise.
     ///
     /// If something was written before, only the body is added to it.
-    pub fn respond(mut self, response: impl Into<super::Response>) -> Finished {
+    pub fn respond(mut self, response: impl Into<Response>) -> Finished {
         match self.exchange.take() {
-            Some(exchange) => self.channel.respond(exchange, response.into()),
+            Some(exchange) => self.carrier.clone().respond(exchange, response.into()),
             None => Finished(false),
         }
     }
 
-    /// Fires with `()` when the response is complete, and fails with the connection's reason if the
-    /// client goes away before.
+    /// Fires when the last byte of the response was handed to the system, and fails with the
+    /// connection's reason if the client goes away before.
     ///
     /// ```
     /// use prometheus_deferred::Canceller;
@@ -237,58 +384,102 @@ impl Request {
     /// ```
     #[track_caller]
     pub fn notify_finish(&self) -> Deferred<()> {
-        self.channel.notify_finish(self.exchange().id)
+        self.carrier.notify(self.exchange().id, Event::Finished)
+    }
+
+    /// Fires when the site is [drained](super::SiteHandle::drain), as it is before the program ends:
+    /// for responses that last, such as event streams, to end in good order and at once.
+    ///
+    /// ```
+    /// use prometheus_deferred::web::{Klein, NOT_DONE_YET, Request};
+    ///
+    /// let mut app = Klein::new();
+    /// app.route("/events", |mut request: Request| {
+    ///     request.write("data: hello\n\n");
+    ///     request.notify_drain().map(move |()| {
+    ///         request.finish();
+    ///     });
+    ///     NOT_DONE_YET
+    /// });
+    /// ```
+    #[track_caller]
+    pub fn notify_drain(&self) -> Deferred<()> {
+        self.carrier.notify(self.exchange().id, Event::SiteDrains)
     }
 
     /// Whether the client is still there to be answered.
     pub fn is_connected(&self) -> bool {
-        self.channel.is_current(self.exchange().id)
+        self.carrier.is_current(self.exchange().id)
     }
 
-    /// The path segments, decoded. The target was checked: they are UTF-8.
-    fn segments(&self) -> impl Iterator<Item = Cow<'_, str>> {
-        decoded_segments(self.path())
-    }
-
-    fn walked(&self) -> usize {
-        self.exchange().walked.get()
-    }
-
-    /// The next segment to walk, or `None` at the end of the path. Counts it as walked.
-    pub(super) fn next_segment(&self) -> Option<Cow<'_, str>> {
-        let exchange = self.exchange();
-        let path = self.path();
-        // The first segment comes after the slash that the path begins with.
-        let start = exchange.next_segment.get().max(1);
-        let rest = path.get(start..)?;
-        // Segments are short: a plain loop beats a call to a faster one.
-        let length = rest.bytes().position(|byte| byte == b'/');
-        let length = length.unwrap_or(rest.len());
-        exchange.next_segment.set(start + length + 1);
-        exchange.walked.set(exchange.walked.get() + 1);
-        let segment = &rest[..length];
-        Some(if exchange.head.has_escapes() {
-            decode(segment)
-        } else {
-            Cow::Borrowed(segment)
-        })
-    }
-
-    /// Counts segments as walked.
-    pub(super) fn walk(&self, count: usize) {
-        for _ in 0..count {
-            if self.next_segment().is_none() {
-                break;
-            }
+    /// Goes on with another protocol on the same connection, if the client has asked for it in its
+    /// `Upgrade` field (RFC 9110, 7.8): answers `101 Switching Protocols`, with the fields that were
+    /// set on the request, and hands the connection to what `make` gives, with the bytes that came
+    /// behind the request.
+    ///
+    /// What is returned is the answer of the resource. A client that did not ask for this protocol
+    /// is answered with 426 and its name. Bytes behind a request with an `Upgrade` field that is not
+    /// followed are the next request.
+    ///
+    /// ```
+    /// use bytes::Bytes;
+    /// use prometheus_deferred::Failure;
+    /// use prometheus_deferred::net::{Protocol, Transport};
+    /// use prometheus_deferred::web::{Klein, Request};
+    ///
+    /// struct Echo;
+    ///
+    /// impl Protocol for Echo {
+    ///     fn data_received(&mut self, transport: &Transport, data: &[u8]) -> Result<(), Failure> {
+    ///         transport.write(data);
+    ///         Ok(())
+    ///     }
+    /// }
+    ///
+    /// let mut app = Klein::new();
+    /// app.route("/echo", |request: Request| {
+    ///     request.upgrade("echo", |transport, unread: Bytes| {
+    ///         transport.write(&unread);
+    ///         Echo
+    ///     })
+    /// });
+    /// ```
+    pub fn upgrade<P: Protocol>(
+        mut self,
+        protocol: &str,
+        make: impl FnOnce(&Transport, Bytes) -> P + 'static,
+    ) -> Rendered {
+        let upgrade = Upgrade {
+            protocol: protocol.to_owned(),
+            make: Box::new(move |transport, unread| Box::new(make(transport, unread))),
+        };
+        match self.exchange.take() {
+            Some(exchange) => self.carrier.clone().upgrade(exchange, upgrade),
+            None => super::NOT_DONE_YET,
         }
     }
 
-    pub(super) fn set_params(&mut self, params: Params) {
-        self.exchange_mut().params = params;
+    /// The transport, while this request is the one that is being answered.
+    fn current_transport(&self) -> Option<&Transport> {
+        match self.is_connected() {
+            true => self.carrier.transport(),
+            false => None,
+        }
     }
 
-    fn head(&self) -> &RequestHead {
-        &self.exchange().head
+    /// A Klein route was taken.
+    pub(super) fn take_route(&mut self, template: &Rc<str>, consumed: usize, params: Params) {
+        let head = &mut self.exchange_mut().head;
+        head.walk(consumed);
+        head.params = params;
+        head.take_route(template);
+        self.carrier.route_found(self.head());
+    }
+
+    /// No route matches.
+    pub(super) fn matches_nothing(&self) {
+        self.head().matches_nothing();
+        self.carrier.route_found(self.head());
     }
 
     fn exchange(&self) -> &Exchange {
@@ -297,7 +488,7 @@ impl Request {
             .expect("only consuming a request takes its exchange")
     }
 
-    fn exchange_mut(&mut self) -> &mut Exchange {
+    pub(super) fn exchange_mut(&mut self) -> &mut Exchange {
         self.exchange
             .as_deref_mut()
             .expect("only consuming a request takes its exchange")
@@ -307,7 +498,7 @@ impl Request {
 impl Drop for Request {
     fn drop(&mut self) {
         if let Some(exchange) = self.exchange.take() {
-            self.channel.dropped(exchange);
+            self.carrier.clone().dropped(exchange);
         }
     }
 }
@@ -316,18 +507,6 @@ impl fmt::Debug for Request {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Request({} {})", self.method(), self.target())
     }
-}
-
-/// The segments of a path, decoded one by one, so that an encoded slash does not cut.
-pub(super) fn decoded_segments(path: &str) -> impl Iterator<Item = Cow<'_, str>> {
-    path.strip_prefix('/')
-        .unwrap_or(path)
-        .split('/')
-        .map(decode)
-}
-
-fn decode(segment: &str) -> Cow<'_, str> {
-    percent_decode_str(segment).decode_utf8_lossy()
 }
 
 /// Whether a finished response has gone out. Unlike a `Result`, it may be ignored.

@@ -13,8 +13,7 @@ use bytes::Bytes;
 use deferred_reactor::{Deferred, Failure, Resolver};
 use http::{Method, StatusCode};
 
-use super::pages;
-use super::{Request, Response, Tree};
+use super::{BodyPolicy, Html, Request, RequestHead, Response, Tree};
 
 /// Something that a URL names (Twisted's `Resource`).
 ///
@@ -26,13 +25,13 @@ use super::{Request, Response, Tree};
 /// Most override one or two of the `render_*` methods, and nothing else:
 ///
 /// ```
-/// use prometheus_deferred::web::{Rendered, Request, Resource};
+/// use prometheus_deferred::web::{Html, Rendered, Request, Resource};
 ///
 /// struct Hello;
 ///
 /// impl Resource for Hello {
 ///     fn render_get(&self, _request: Request) -> Rendered {
-///         "<h1>Hello!</h1>".into()
+///         Html("<h1>Hello!</h1>").into()
 ///     }
 /// }
 /// ```
@@ -58,7 +57,7 @@ pub trait Resource: 'static {
             _ => {
                 let method = request.method().as_str();
                 let message = format!("This server does not know the method {method}.");
-                pages::page(StatusCode::NOT_IMPLEMENTED, &message).into()
+                Response::page(StatusCode::NOT_IMPLEMENTED, message).into()
             }
         }
     }
@@ -104,10 +103,41 @@ pub trait Resource: 'static {
         Rendered::NotAllowed
     }
 
+    /// What becomes of a request's body: asked when a request with a body has come as far as its
+    /// head, and this resource was found for it. See [`BodyPolicy`].
+    ///
+    /// ```
+    /// use prometheus_deferred::web::{BodyPolicy, Rendered, Request, RequestHead, Resource, Method};
+    ///
+    /// struct Upload;
+    ///
+    /// impl Resource for Upload {
+    ///     fn allowed_methods(&self) -> Vec<Method> {
+    ///         vec![Method::PUT]
+    ///     }
+    ///     fn body_policy(&self, head: &RequestHead) -> BodyPolicy {
+    ///         match head.header("X-Token") {
+    ///             Some(_) => BodyPolicy::stream(10 << 30),
+    ///             None => BodyPolicy::Refuse,
+    ///         }
+    ///     }
+    ///     fn render_put(&self, mut request: Request) -> Rendered {
+    ///         request.take_body().save("/tmp/upload").map(|size| format!("{size} bytes\n")).into()
+    ///     }
+    /// }
+    /// ```
+    fn body_policy(&self, head: &RequestHead) -> BodyPolicy {
+        BodyPolicy::Collect {
+            max_bytes: head.max_body_bytes(),
+        }
+    }
+
     /// The methods that this resource answers, for the `Allow` field when another comes.
     ///
     /// HEAD is added where there is GET. What is not listed here and yet has a `render_*` method
-    /// is answered all the same.
+    /// is answered all the same, with one exception: once a resource lists more than GET, a client
+    /// that asks before it sends a body (`Expect: 100-continue`), or announces one that is too long,
+    /// is refused with 405 at once for a method that is not listed.
     fn allowed_methods(&self) -> Vec<Method> {
         vec![Method::GET]
     }
@@ -132,9 +162,13 @@ pub trait Resource: 'static {
     /// [`get_child`](Self::get_child). Overriding it sees every segment (Twisted's
     /// `getChildWithDefault`).
     fn get_child_with_default(&self, segment: &str, request: &Request) -> Option<Rc<dyn Resource>> {
-        self.children()
-            .and_then(|children| children.child(segment))
-            .or_else(|| self.get_child(segment, request))
+        match self.children().and_then(|children| children.child(segment)) {
+            Some(child) => {
+                request.head().walked_to_named_child();
+                Some(child)
+            }
+            None => self.get_child(segment, request),
+        }
     }
 
     /// Whether the walk ends here, whatever is left of the path.
@@ -146,6 +180,12 @@ pub trait Resource: 'static {
     #[doc(hidden)]
     fn type_name(&self) -> &'static str {
         std::any::type_name::<Self>()
+    }
+
+    /// Whether it finds the route of a request itself, when it renders.
+    #[doc(hidden)]
+    fn has_routes(&self) -> bool {
+        false
     }
 }
 
@@ -182,6 +222,10 @@ impl<R: Resource + ?Sized> Resource for Rc<R> {
         (**self).render_options(request)
     }
 
+    fn body_policy(&self, head: &RequestHead) -> BodyPolicy {
+        (**self).body_policy(head)
+    }
+
     fn allowed_methods(&self) -> Vec<Method> {
         (**self).allowed_methods()
     }
@@ -204,6 +248,10 @@ impl<R: Resource + ?Sized> Resource for Rc<R> {
 
     fn type_name(&self) -> &'static str {
         (**self).type_name()
+    }
+
+    fn has_routes(&self) -> bool {
+        (**self).has_routes()
     }
 }
 
@@ -301,6 +349,12 @@ rendered_from!(
     Bytes,
     StatusCode
 );
+
+impl<T: Into<Bytes>> From<Html<T>> for Rendered {
+    fn from(page: Html<T>) -> Self {
+        Self::Response(page.into())
+    }
+}
 
 impl<R: Resource> From<R> for Rendered {
     fn from(resource: R) -> Self {

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::rc::Rc;
 
-use super::{Rendered, Request, Resource, pages};
+use super::{BodyPolicy, Rendered, Request, RequestHead, Resource, pages};
 
 /// Resources under names: the inner nodes of a site (Twisted's plain `Resource()`).
 ///
@@ -63,7 +63,12 @@ impl Resource for Tree {
         Some(self)
     }
 
+    fn body_policy(&self, _: &RequestHead) -> BodyPolicy {
+        BodyPolicy::Refuse
+    }
+
     fn render(&self, request: Request) -> Rendered {
+        request.head().matches_nothing();
         pages::not_found().render(request)
     }
 }

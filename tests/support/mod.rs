@@ -12,6 +12,7 @@
 use std::cell::RefCell;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::ops::Deref;
 use std::rc::Rc;
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::sync::{Condvar, Mutex, Once};
@@ -189,6 +190,11 @@ pub(crate) struct InMemory {
 }
 
 impl InMemory {
+    /// Serves one resource.
+    pub(crate) fn new<R: Resource>(root: impl FnOnce() -> R) -> Self {
+        Self::with_site(|_| Site::new(root()))
+    }
+
     /// Serves one function, whatever the path and the method.
     pub(crate) fn of<R: Into<Rendered>>(render: impl Fn(Request) -> R + 'static) -> Self {
         Self::with_site(|_| Site::new(leaf(render)))
@@ -222,6 +228,15 @@ impl InMemory {
 
     pub(crate) fn pass(&self, time: Duration) {
         self.reactor.advance(time);
+    }
+}
+
+/// Requests are made as to any reactor in memory.
+impl Deref for InMemory {
+    type Target = MemoryReactor;
+
+    fn deref(&self) -> &MemoryReactor {
+        &self.reactor
     }
 }
 

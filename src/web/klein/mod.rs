@@ -1,5 +1,7 @@
 //! Routes instead of a tree, as in Klein.
 
+#[cfg(any(test, feature = "fuzzing"))]
+pub(super) mod fuzzing;
 mod params;
 mod pattern;
 mod table;
@@ -16,7 +18,7 @@ use http::{Method, StatusCode};
 use self::pattern::Pattern;
 use self::table::{Lookup, RouteTable};
 use super::response::allow_value;
-use super::{Rendered, Request, Resource, pages};
+use super::{BodyPolicy, Rendered, Request, RequestHead, Resource, Response, pages};
 
 pub use self::params::{FromParam, ParamValue, Params};
 pub use self::pattern::PatternError;
@@ -28,10 +30,10 @@ pub use self::pattern::PatternError;
 /// [`NOT_DONE_YET`](super::NOT_DONE_YET).
 ///
 /// ```
-/// use prometheus_deferred::web::{Klein, Method, Request, Site};
+/// use prometheus_deferred::web::{Html, Klein, Method, Request, Site};
 ///
 /// let mut app = Klein::new();
-/// app.route("/", |_request| "<h1>Welcome!</h1>");
+/// app.route("/", |_request| Html("<h1>Welcome!</h1>"));
 /// app.route("/user/<int:id>", |request: Request| {
 ///     let id: u64 = request.param("id").unwrap_or_default();
 ///     format!("user number {id}")
@@ -86,13 +88,23 @@ pub struct Klein {
 
 type Handler = Rc<dyn Fn(Request) -> Rendered>;
 
+/// What is known of a route once it is found.
+#[derive(Clone)]
+struct Entry {
+    handler: Handler,
+    /// The pattern as it was written.
+    template: Rc<str>,
+    streams: bool,
+    max_body_bytes: Option<u64>,
+}
+
 const ROUTE: CallbackKind = CallbackKind::Other("handler of a route");
 
 /// A route that was just added.
 pub struct Route {
     pattern: Pattern,
     methods: Option<Vec<Method>>,
-    handler: Handler,
+    entry: Entry,
 }
 
 impl Klein {
@@ -130,20 +142,26 @@ impl Klein {
         pattern: &str,
         handler: impl Fn(Request) -> R + 'static,
     ) -> Result<&mut Route, PatternError> {
+        let template = pattern.into();
         let pattern = Pattern::parse(pattern)?;
         let line = Location::caller();
         let name = Callback::new(ROUTE, Place::Line(line));
         self.routes.push(Route {
             pattern,
             methods: None,
-            // Named by its line when it is slow, and when it panics.
-            handler: Rc::new(move |request| {
-                let call = || watch(|| name, || handler(request).into());
-                // What the handler shares with others is theirs to mind.
-                catch_unwind(AssertUnwindSafe(call)).unwrap_or_else(|payload| {
-                    Rendered::Failed(Failure::from_panic_at(payload, line))
-                })
-            }),
+            entry: Entry {
+                // Named by its line when it is slow, and when it panics.
+                handler: Rc::new(move |request| {
+                    let call = || watch(|| name, || handler(request).into());
+                    // What the handler shares with others is theirs to mind.
+                    catch_unwind(AssertUnwindSafe(call)).unwrap_or_else(|payload| {
+                        Rendered::Failed(Failure::from_panic_at(payload, line))
+                    })
+                }),
+                template,
+                streams: false,
+                max_body_bytes: None,
+            },
         });
         Ok(self.routes.last_mut().expect("one was just added"))
     }
@@ -156,7 +174,7 @@ impl Klein {
             table.insert(
                 route.pattern.clone(),
                 route.methods.clone(),
-                route.handler.clone(),
+                route.entry.clone(),
             );
         }
         KleinResource(Rc::new(table))
@@ -167,6 +185,21 @@ impl Route {
     /// Takes only these methods. HEAD comes along with GET.
     pub fn methods(&mut self, methods: impl IntoIterator<Item = Method>) -> &mut Self {
         self.methods = Some(methods.into_iter().collect());
+        self
+    }
+
+    /// The handler is called when the head of a request is there, and reads the body as it comes,
+    /// from [`Request::take_body`]. The body may be as long as the site collects, unless
+    /// [`max_body_bytes`](Self::max_body_bytes) says otherwise.
+    pub fn streaming(&mut self) -> &mut Self {
+        self.entry.streams = true;
+        self
+    }
+
+    /// The longest body that this route takes; longer ones are answered with 413. Zero refuses every
+    /// body, and `u64::MAX` none.
+    pub fn max_body_bytes(&mut self, bytes: u64) -> &mut Self {
+        self.entry.max_body_bytes = Some(bytes);
         self
     }
 }
@@ -187,46 +220,81 @@ impl fmt::Debug for Route {
 }
 
 #[derive(Clone)]
-struct KleinResource(Rc<RouteTable<Handler>>);
+struct KleinResource(Rc<RouteTable<Entry>>);
+
+/// What is left of the path, for the table of routes.
+fn segments(head: &RequestHead) -> Vec<Cow<'_, str>> {
+    let mut segments = head.postpath_segments();
+    if segments.is_empty() {
+        // Mounted at /api and asked for /api: the same as its root, /api/.
+        segments.push(Cow::Borrowed(""));
+    }
+    segments
+}
 
 impl Resource for KleinResource {
     fn is_leaf(&self) -> bool {
         true
     }
 
-    fn render(&self, request: Request) -> Rendered {
-        let mut segments = request.postpath_segments();
-        if segments.is_empty() {
-            // Mounted at /api and asked for /api: the same as its root, /api/.
-            segments.push(Cow::Borrowed(""));
+    fn has_routes(&self) -> bool {
+        true
+    }
+
+    fn body_policy(&self, head: &RequestHead) -> BodyPolicy {
+        match self.0.lookup(&segments(head), head.method()) {
+            Lookup::Found { entry, .. } => {
+                head.expect_route(&entry.template);
+                let max_bytes = entry.max_body_bytes.unwrap_or(head.max_body_bytes());
+                match entry.streams {
+                    true => BodyPolicy::Stream { max_bytes },
+                    false => BodyPolicy::Collect { max_bytes },
+                }
+            }
+            // The answer needs no body.
+            Lookup::MethodNotAllowed { .. } | Lookup::NotFound => BodyPolicy::Refuse,
         }
-        match self.0.lookup(&segments, request.method()) {
+    }
+
+    fn render(&self, mut request: Request) -> Rendered {
+        enum Found<'t> {
+            Route(&'t Entry, usize, Params),
+            Methods(Vec<Method>),
+            Nothing,
+        }
+        let found = match self.0.lookup(&segments(request.head()), request.method()) {
             Lookup::Found {
                 entry,
                 params,
                 consumed,
-            } => {
-                drop(segments);
-                let mut request = request;
-                request.walk(consumed);
-                request.set_params(params);
-                entry(request)
+            } => Found::Route(entry, consumed, params),
+            Lookup::MethodNotAllowed { allow } => Found::Methods(allow),
+            Lookup::NotFound => Found::Nothing,
+        };
+        match found {
+            Found::Route(entry, consumed, params) => {
+                request.take_route(&entry.template, consumed, params);
+                (entry.handler)(request)
             }
-            Lookup::MethodNotAllowed { allow } => {
-                let message = format!(
-                    "{} does not take {}, but {}.",
-                    request.target(),
-                    request.method(),
-                    allow_value(&allow)
-                );
-                pages::page(StatusCode::METHOD_NOT_ALLOWED, &message)
-                    .with_allow(&allow)
-                    .into()
+            Found::Methods(allow) => {
+                request.matches_nothing();
+                not_allowed(request.head(), &allow).into()
             }
-            Lookup::NotFound => {
-                drop(segments);
+            Found::Nothing => {
+                request.matches_nothing();
                 pages::not_found().render(request)
             }
         }
     }
+}
+
+/// The page for a method that is not among `allowed` (RFC 9110, 15.5.6).
+pub(super) fn not_allowed(head: &RequestHead, allowed: &[Method]) -> Response {
+    let (method, path) = (head.method(), head.path());
+    let others = match allowed.is_empty() {
+        true => "nothing is".to_owned(),
+        false => allow_value(allowed),
+    };
+    let message = format!("{method} is not allowed for {path}; allowed: {others}.");
+    Response::page(StatusCode::METHOD_NOT_ALLOWED, message).with_allow(allowed)
 }

@@ -1,0 +1,219 @@
+//! How connections begin and end.
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use deferred_reactor::net::{ConnectionDone, Transport};
+use deferred_reactor::{Failure, ReactorTime};
+
+use super::incoming::Sink;
+use super::{Connection, Receiving, Replying};
+use crate::web::site::Left;
+
+impl Connection {
+    /// The transport is there.
+    pub(super) fn made(self: &Rc<Self>, transport: &Transport) {
+        let _ = self.transport.set(transport.clone());
+        if let Some(clock) = transport.time_source() {
+            let _ = self.clock.set(clock);
+        }
+        let limits = &self.site.limits;
+        self.key.set(self.site.live.opened(self));
+        if (self.site.observer.is_some() || limits.connections_per_client.is_some())
+            && let Some(peer) = transport.peer()
+        {
+            self.site.live.count_client(&peer);
+            if let Some(observer) = &self.site.observer {
+                observer.connection_opened(&peer);
+            }
+            self.with_extra(|extra| extra.peer = Some(peer));
+        }
+        // Without time between requests, the first still has the time for its head.
+        match limits.keep_alive {
+            Some(Duration::ZERO) => self.expect_within(limits.header_timeout),
+            _ => self.expect_request(),
+        }
+    }
+
+    /// Closes the connection once everything is sent, or `patience` ends without the client taking
+    /// anything.
+    ///
+    /// A client may be sending still. Closing at once would reset the connection, and with it the
+    /// answer on its way; so only our side is closed, and what comes is thrown away, until the
+    /// client closes its own. One that has sent its last request (RFC 9112, 9.6: "MUST NOT send
+    /// further requests") is not waited for.
+    pub(super) fn close(self: &Rc<Self>, is_last: bool, patience: Duration) {
+        self.replying.set(Replying::Closing);
+        self.receiving.set(Receiving::Discarding);
+        self.incoming.take();
+        self.input.take();
+        self.pace();
+        let transport = self.transport();
+        self.unsent.set(transport.buffered());
+        if is_last {
+            transport.lose_connection();
+        } else {
+            transport.lose_write_connection();
+        }
+        self.expect_within(Some(patience));
+    }
+
+    /// Closes a connection on which nothing happens.
+    pub(super) fn close_idle(self: &Rc<Self>) {
+        self.replying.set(Replying::Closing);
+        self.receiving.set(Receiving::Discarding);
+        self.transport().lose_connection();
+        self.expect_within(Some(self.site.limits.abort_timeout));
+    }
+
+    /// Ends the connection now, with a reset.
+    pub(super) fn cut(&self) {
+        self.flags.is_cut.set(true);
+        self.transport().abort_connection();
+    }
+
+    /// The connection is gone, and with it the request that was being answered.
+    pub(super) fn lost(self: &Rc<Self>, reason: &Failure) {
+        let was_replying = self.is_replying();
+        self.replying.set(Replying::Gone);
+        self.receiving.set(Receiving::Discarding);
+        if let Some(call) = self.deadline.take() {
+            let _ = call.cancel();
+        }
+        if let Some(Some(watch)) = self.look_at_extra(|extra| extra.write_watch.take()) {
+            watch.end();
+        }
+        self.input.take();
+        if let Some(incoming) = self.incoming.take() {
+            let error = incoming.truncated();
+            match incoming.sink {
+                Sink::Stream(pipe) => pipe.end(Err(error)),
+                Sink::Collect { exchange, .. } => self.returned.set(Some(exchange)),
+                Sink::Discard(_) => {}
+            }
+        }
+        self.end_requests(reason, was_replying);
+        if let Some(exchange) = self.returned.take() {
+            self.site.spares.put_exchange(exchange);
+        }
+        if let Some(canceller) = self.waiting.take() {
+            canceller.cancel();
+        }
+        let pump = self.look_at_extra(|extra| (extra.pump.take(), extra.upgrade.take()));
+        drop(pump);
+        self.fail_waiters(reason);
+        self.leave_site();
+        if self.flags.is_drained.replace(false) {
+            let is_done = reason.is::<ConnectionDone>() && !self.flags.is_cut.get();
+            self.site.live.has_left(match is_done {
+                true => Left::Finished,
+                false => Left::Cut(self.last_request()),
+            });
+        }
+    }
+
+    /// The site does not know the connection any more.
+    fn leave_site(&self) {
+        self.site.live.closed(self.key.get());
+        if let Some(Some(peer)) = self.look_at_extra(|extra| extra.peer.take()) {
+            self.site.live.forget_client(&peer);
+            if let Some(observer) = &self.site.observer {
+                observer.connection_closed(&peer);
+            }
+        }
+    }
+
+    /// The connection has gone on to another protocol, whose end is not told here.
+    pub(super) fn end_for_upgrade(&self) {
+        self.replying.set(Replying::Gone);
+        self.has_drained();
+        self.leave_site();
+        if self.flags.is_drained.replace(false) {
+            self.site.live.has_left(Left::Finished);
+        }
+    }
+
+    /// The site drains: has what is being done come to its end.
+    pub(in crate::web) fn begin_drain(self: &Rc<Self>) {
+        self.flags.is_drained.set(true);
+        match self.replying.get() {
+            Replying::Gone => {
+                self.flags.is_drained.set(false);
+                return self.site.live.has_left(Left::Finished);
+            }
+            Replying::Making | Replying::Sending => {
+                let mut current = self.current.get();
+                current.closes = true;
+                self.current.set(current);
+            }
+            Replying::Idle | Replying::Closing => {
+                self.transport().notify_drained();
+                self.close_if_idle_soon();
+            }
+        }
+        let waiters = self.look_at_extra(|extra| std::mem::take(&mut extra.site_drains));
+        for resolver in waiters.unwrap_or_default() {
+            let _ = resolver.callback(());
+        }
+    }
+
+    /// Closes a connection without a request, once the system was asked whether one has come.
+    fn close_if_idle_soon(self: &Rc<Self>) {
+        let connection = Rc::downgrade(self);
+        let close = move || {
+            if let Some(connection) = connection.upgrade()
+                && connection.is_idle()
+                && connection.flags.is_drained.replace(false)
+            {
+                connection.site.live.has_left(Left::Idle);
+                connection.close_idle();
+            }
+        };
+        if let Some(clock) = self.clock.get() {
+            clock.call_later(Duration::ZERO, close);
+        }
+    }
+
+    fn is_idle(&self) -> bool {
+        self.replying.get() == Replying::Idle
+            && self.receiving.get() == Receiving::Idle
+            && self.transport().buffered() == 0
+    }
+
+    /// The last byte of a connection that is waited for has left.
+    pub(super) fn end_drain_if_left(&self) {
+        if self.replying.get() == Replying::Closing
+            && self.transport().buffered() == 0
+            && self.flags.is_drained.replace(false)
+        {
+            self.site.live.has_left(Left::Finished);
+        }
+    }
+
+    /// The drain is over: what is not complete is cut off, so that nobody takes it for complete.
+    pub(in crate::web) fn cut_for_drain(self: &Rc<Self>) {
+        let is_idle = self.is_idle();
+        if self.flags.is_drained.replace(false) {
+            self.site.live.has_left(match is_idle {
+                true => Left::Idle,
+                false => Left::Cut(self.last_request()),
+            });
+        }
+        match self.replying.get() {
+            Replying::Gone => {}
+            Replying::Closing if self.transport().buffered() == 0 => {}
+            _ if is_idle => self.close_idle(),
+            _ => self.cut(),
+        }
+    }
+
+    fn last_request(&self) -> String {
+        let exchange = self.returned.take();
+        let name = match &exchange {
+            Some(exchange) => self.describe(&exchange.head),
+            None => format!("a request from {}", self.client()),
+        };
+        self.returned.set(exchange);
+        name
+    }
+}
