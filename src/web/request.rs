@@ -49,7 +49,12 @@ pub struct Request {
 pub(super) struct Exchange {
     /// Tells it from others on the same connection.
     pub(super) id: u64,
-    pub(super) head: RequestHead,
+    /// Shared with the connection, which names the request by it wherever that is held.
+    pub(super) head: Rc<RequestHead>,
+    /// Of the route that was taken.
+    params: Params,
+    /// A request for the head alone, which its resource answers as it answers GET.
+    pub(super) stands_for_get: bool,
     /// The body, where it was collected.
     pub(super) body: Bytes,
     pub(super) trailers: Vec<(String, Vec<u8>)>,
@@ -60,11 +65,23 @@ pub(super) struct Exchange {
 
 impl Exchange {
     pub(super) fn clear(&mut self) {
-        self.head.clear();
+        self.new_head().clear();
+        self.params.clear();
+        self.stands_for_get = false;
         self.body = Bytes::new();
         self.trailers.clear();
         self.stream = None;
         self.response.clear();
+    }
+}
+
+impl Exchange {
+    /// The head, to be filled in: another one, if that of an earlier request is still in use.
+    pub(super) fn new_head(&mut self) -> &mut RequestHead {
+        if Rc::get_mut(&mut self.head).is_none() {
+            self.head = Rc::default();
+        }
+        Rc::get_mut(&mut self.head).expect("nobody else has what was just made, or was not shared")
     }
 }
 
@@ -83,7 +100,10 @@ impl Request {
 
     /// The method, such as `GET`.
     pub fn method(&self) -> &Method {
-        self.head().method()
+        match self.exchange().stands_for_get {
+            true => &Method::GET,
+            false => self.head().method(),
+        }
     }
 
     /// Whether the client speaks HTTP/1.1, and not 1.0.
@@ -162,7 +182,7 @@ impl Request {
     ///
     /// `None` if the route has no parameter of that name, or its value does not fit the type.
     pub fn param<'r, T: FromParam<'r>>(&'r self, name: &str) -> Option<T> {
-        self.head().param(name)
+        self.exchange().params.get(name)
     }
 
     /// The path segments walked so far, decoded.
@@ -469,9 +489,9 @@ impl Request {
 
     /// A Klein route was taken.
     pub(super) fn take_route(&mut self, template: &Rc<str>, consumed: usize, params: Params) {
-        let head = &mut self.exchange_mut().head;
+        self.exchange_mut().params = params;
+        let head = self.head();
         head.walk(consumed);
-        head.params = params;
         head.take_route(template);
         self.carrier.route_found(self.head());
     }

@@ -8,7 +8,6 @@ use std::rc::Rc;
 use http::Method;
 use percent_encoding::percent_decode_str;
 
-use super::klein::{FromParam, Params};
 use crate::http1::{self, Framing, Version};
 
 /// The head of a request: method, target and fields, and how far its path has been walked.
@@ -24,7 +23,6 @@ pub struct RequestHead {
     next_segment: Cell<usize>,
     /// Where the last segment ends that names a child which was put, after others that do.
     named_end: Cell<usize>,
-    pub(super) params: Params,
     route: RefCell<Route>,
     /// What its site collects of a body, unless the resource says otherwise.
     pub(super) body_limit: Cell<u64>,
@@ -49,7 +47,6 @@ impl RequestHead {
         self.walked.set(0);
         self.next_segment.set(0);
         self.named_end.set(0);
-        self.params.clear();
         *self.route.get_mut() = Route::default();
     }
 
@@ -122,13 +119,6 @@ impl RequestHead {
     /// ([`Site::max_body_bytes`](super::Site::max_body_bytes)), in bytes.
     pub fn max_body_bytes(&self) -> u64 {
         self.body_limit.get()
-    }
-
-    /// A parameter of the [`Klein`](super::Klein) route that led here.
-    ///
-    /// `None` if the route has no parameter of that name, or its value does not fit the type.
-    pub fn param<'r, T: FromParam<'r>>(&'r self, name: &str) -> Option<T> {
-        self.params.get(name)
     }
 
     /// The path segments walked so far, decoded.

@@ -208,12 +208,12 @@ impl Connection {
     }
 
     fn last_request(&self) -> String {
-        let exchange = self.returned.take();
-        let name = match &exchange {
-            Some(exchange) => self.describe(&exchange.head),
+        let head = self.head.take();
+        let name = match &head {
+            Some(head) => self.describe(head),
             None => format!("a request from {}", self.client()),
         };
-        self.returned.set(exchange);
+        self.head.set(head);
         name
     }
 }

@@ -171,6 +171,7 @@ impl Connection {
     /// Sends a response that is the answer to no request.
     fn send_unasked(&self, page: Response) {
         let mut exchange: Box<Exchange> = self.site.spares.take_exchange();
+        self.head.take();
         exchange.response.merge(page.head);
         self.current.set(super::Current::NONE);
         if let Content::Whole(body) = &page.content {

@@ -83,6 +83,8 @@ pub(super) struct Connection {
     reader: Cell<RequestReader>,
     /// The body that is being received.
     incoming: Cell<Option<Box<Incoming>>>,
+    /// The head of the request that is being answered.
+    head: Cell<Option<Rc<RequestHead>>>,
     /// The response that is being made.
     current: Cell<Current>,
     answer: Cell<Answer>,
@@ -222,6 +224,7 @@ impl Connection {
             input: Cell::new(Vec::new()),
             reader: Cell::new(RequestReader::default()),
             incoming: Cell::new(None),
+            head: Cell::new(None),
             current: Cell::new(Current::NONE),
             answer: Cell::new(Answer::Ours),
             returned: Cell::new(None),

@@ -173,7 +173,7 @@ impl Connection {
         let limits = &self.site.limits;
         let mut exchange = self.site.spares.take_exchange();
         let mut reader = self.reader.get();
-        let outcome = reader.read(&mut exchange.head.wire, data, &limits.head);
+        let outcome = reader.read(&mut exchange.new_head().wire, data, &limits.head);
         self.reader.set(reader);
         match outcome {
             Ok((used, Progress::Complete)) => {
@@ -219,6 +219,7 @@ impl Connection {
             status: None,
             is_in_parts: false,
         });
+        self.head.set(Some(exchange.head.clone()));
         self.replying.set(Replying::Making);
         self.answer.set(Answer::Ours);
         self.request_came();

@@ -84,16 +84,11 @@ impl Connection {
                     && methods.contains(&Method::GET)
                     && let Some(mut exchange) = self.returned.take()
                 {
-                    exchange.head.wire.method = Method::GET;
+                    exchange.stands_for_get = true;
                     let request = Request::new(exchange, self.clone());
-                    if let answer @ (Rendered::Response(_)
-                    | Rendered::Deferred(_)
-                    | Rendered::DeferredResource(_)
-                    | Rendered::Resource(_)
-                    | Rendered::Failed(_)
-                    | Rendered::NotDoneYet) = watch(name, || resource.render(request))
-                    {
-                        return answer;
+                    match watch(name, || resource.render(request)) {
+                        Rendered::NotAllowed => {}
+                        rendered => return rendered,
                     }
                 }
                 self.not_allowed(methods)
@@ -182,9 +177,12 @@ impl Connection {
     pub(super) fn reclaim(&self, id: u64) -> Box<Exchange> {
         self.returned.take().unwrap_or_else(|| {
             let mut exchange = self.site.spares.take_exchange();
-            // Nothing of an earlier request.
-            exchange.head.wire = Default::default();
             exchange.id = id;
+            let head = self.head.take();
+            if let Some(head) = &head {
+                exchange.head = head.clone();
+            }
+            self.head.set(head);
             exchange
         })
     }

@@ -148,7 +148,7 @@ impl Connection {
             &mut response.content,
         );
         if let Content::Page(message) = &response.content {
-            let head = (!exchange.head.target().is_empty()).then_some(&exchange.head);
+            let head = (!exchange.head.target().is_empty()).then_some(&*exchange.head);
             let page = self
                 .site
                 .pages
@@ -232,6 +232,7 @@ impl Connection {
     /// The response is complete: the next request may come.
     pub(super) fn complete(self: &Rc<Self>, exchange: Box<Exchange>) {
         self.waiting.take();
+        self.head.take();
         if let Some(Some(_)) = self.look_at_extra(|extra| extra.pump.take()) {
             self.transport().unregister_producer();
         } else if self.transport().has_producer() {
