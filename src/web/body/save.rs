@@ -57,10 +57,11 @@ impl Body {
 async fn save(reactor: Reactor, body: Body, path: PathBuf) -> Result<u64, Failure> {
     let to_open = path.clone();
     let opened = defer_to_thread(&reactor, move || {
-        Ok(File::create(&to_open).map_err(|error| named(&to_open, &error))?)
+        let file = File::create(&to_open).map_err(|error| named(&to_open, &error))?;
+        // Made here: nobody may wait for the file any more.
+        Ok((file, Partial(Some(to_open))))
     });
-    let mut file = opened.await?;
-    let partial = Partial(Some(path.clone()));
+    let (mut file, partial) = opened.await?;
     let mut size = 0;
     while let Some(piece) = body.read().await? {
         size += piece.len() as u64;

@@ -43,6 +43,7 @@ impl Connection {
             pace: Pace::new(clock.turn_time()),
         })));
         self.receiving.set(Receiving::Body);
+        self.body_has_room();
         if exchange.head.is_for_server() {
             return self.dispatch(exchange);
         }
@@ -198,6 +199,7 @@ impl Connection {
             Sink::Discard(_) if is_answered => self.expect_request(),
             Sink::Discard(_) => {}
         }
+        self.await_last_answers();
     }
 
     /// The body cannot be understood, or is longer than allowed. Nothing behind it can be used.
@@ -251,11 +253,14 @@ impl Connection {
 
     /// The client has ended in the middle of a body.
     pub(super) fn body_breaks_off(self: &Rc<Self>) {
-        if let Some(incoming) = self.incoming.take()
-            && let Sink::Stream(pipe) = &incoming.sink
-        {
+        if let Some(incoming) = self.incoming.take() {
             self.receiving.set(Receiving::Discarding);
-            pipe.end(Err(incoming.truncated()));
+            let error = incoming.truncated();
+            match incoming.sink {
+                Sink::Stream(pipe) => pipe.end(Err(error)),
+                Sink::Collect { exchange, .. } => self.returned.set(Some(exchange)),
+                Sink::Discard(_) => {}
+            }
         }
         self.transport().lose_connection();
     }
@@ -265,11 +270,10 @@ impl Connection {
     pub(super) fn body_has_room(&self) -> bool {
         let now = self.clock.get().map(|clock| clock.turn_time());
         self.look_at_incoming(|incoming| {
-            let has_room = incoming.has_room();
             if let Some(now) = now {
-                incoming.pace.run(has_room, now);
+                incoming.keep_pace(now);
             }
-            has_room
+            incoming.has_room()
         })
         .unwrap_or(true)
     }
@@ -291,29 +295,34 @@ impl Connection {
                 _ if is_whole => limit,
                 _ => u64::MAX,
             };
-            incoming.is_awaited || incoming.missing().is_some_and(|missing| missing > room)
+            // A body of unknown length has at least an end to be read.
+            incoming.is_awaited || incoming.missing().unwrap_or(1) > room
         })
         .unwrap_or(false)
     }
 
     /// The response is complete before the body is: what is left of that is thrown away.
     pub(super) fn discard_body(self: &Rc<Self>) {
-        let limits = &self.site.limits;
-        let stream = self.look_at_incoming(|incoming| {
-            let sink = match incoming.sink {
-                Sink::Discard(_) => return None,
-                _ => std::mem::replace(&mut incoming.sink, Sink::Discard(limits.discard_bytes)),
-            };
-            match sink {
+        let reader = self.take_reader();
+        self.expect_within(Some(self.site.limits.discard_timeout));
+        self.pace();
+        self.close_if_discarded_enough();
+        reader.tell();
+    }
+
+    /// Has the rest of the body thrown away, and gives whoever reads it, to be told last.
+    pub(super) fn take_reader(&self) -> Reader {
+        let limit = self.site.limits.discard_bytes;
+        let reader = self.look_at_incoming(|incoming| {
+            if let Sink::Discard(_) = incoming.sink {
+                return None;
+            }
+            match std::mem::replace(&mut incoming.sink, Sink::Discard(limit)) {
                 Sink::Stream(pipe) => Some((pipe, incoming.received)),
                 _ => None,
             }
         });
-        self.expect_within(Some(limits.discard_timeout));
-        self.pace();
-        if let Some(Some((pipe, received))) = stream {
-            pipe.end(Err(BodyError::Answered { received }));
-        }
+        Reader(reader.flatten())
     }
 
     /// Closes the connection if more of an unread body has come than is worth reading, and its
@@ -321,6 +330,20 @@ impl Connection {
     pub(super) fn close_if_discarded_enough(self: &Rc<Self>) {
         if self.replying.get() == Replying::Idle && !self.body_has_room() {
             self.close(false, LINGER);
+        }
+    }
+}
+
+/// The reader of a body whose request is answered, and how much of it had come.
+#[must_use = "its callbacks run when it is told"]
+pub(super) struct Reader(Option<(Rc<Pipe>, u64)>);
+
+impl Reader {
+    /// Says that nothing more will come. The reader's callbacks run here, so the connection has to
+    /// be done with the response.
+    pub(super) fn tell(self) {
+        if let Some((pipe, received)) = self.0 {
+            pipe.end(Err(BodyError::Answered { received }));
         }
     }
 }

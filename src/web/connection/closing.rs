@@ -28,9 +28,10 @@ impl Connection {
             }
             self.with_extra(|extra| extra.peer = Some(peer));
         }
-        // Without time between requests, the first still has the time for its head.
-        match limits.keep_alive {
-            Some(Duration::ZERO) => self.expect_within(limits.header_timeout),
+        // However little time there is between requests, the first has that for its head.
+        match (limits.keep_alive, limits.header_timeout) {
+            (Some(idle), Some(head)) => self.expect_within(Some(idle.max(head))),
+            (Some(Duration::ZERO), None) => self.expect_within(None),
             _ => self.expect_request(),
         }
     }

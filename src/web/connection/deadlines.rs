@@ -5,7 +5,6 @@ use std::time::{Duration, Instant};
 
 use deferred_reactor::{DelayedCall, ReactorTime};
 
-use super::incoming::{Incoming, Sink};
 use super::{Connection, Receiving, Replying};
 use crate::http1::Refusal;
 use crate::web::request::Exchange;
@@ -87,7 +86,9 @@ impl Connection {
             (Receiving::Body, _) if self.flags.has_ended.get() => self.body_breaks_off(),
             (Receiving::Body, _) => self.expire_body(),
             // The client has ended; it had its time.
-            (Receiving::Waiting, _) if self.flags.has_ended.get() || self.flags.will_end.get() => {
+            (Receiving::Waiting | Receiving::Discarding, _)
+                if self.flags.has_ended.get() || self.flags.will_end.get() =>
+            {
                 self.transport().lose_connection();
             }
             // A request that is being handled takes as long as it takes.
@@ -117,7 +118,7 @@ impl Connection {
         let reason = if incoming.deadline.is_some_and(|deadline| now >= deadline) {
             RefusalReason::BodyTimeout
         } else if incoming.pace.time_left(incoming.received, rate, now) == Some(Duration::ZERO)
-            && incoming.is_being_sent()
+            && incoming.is_expected()
         {
             RefusalReason::BodyTooSlow
         } else {
@@ -178,16 +179,6 @@ impl Connection {
             self.write_whole(&exchange, body);
         }
         self.site.spares.put_exchange(exchange);
-    }
-}
-
-impl Incoming {
-    /// Whether the client could send more of it.
-    fn is_being_sent(&self) -> bool {
-        match &self.sink {
-            Sink::Stream(_) | Sink::Discard(_) => self.has_room(),
-            Sink::Collect { .. } => true,
-        }
     }
 }
 

@@ -57,7 +57,11 @@ pub(super) struct Step {
 impl Incoming {
     /// Takes content out of `input`, as much as there is.
     pub(super) fn decode(&mut self, input: &[u8]) -> Result<Step, Refusal> {
-        let room = self.max_bytes - self.received;
+        let room = match self.sink {
+            // Has a limit of its own.
+            Sink::Discard(_) => u64::MAX,
+            _ => self.max_bytes.saturating_sub(self.received),
+        };
         match &mut self.left {
             Left::Length(left) => {
                 let used = usize::try_from(*left).map_or(input.len(), |left| left.min(input.len()));
@@ -137,6 +141,20 @@ impl Incoming {
             Sink::Stream(pipe) => pipe.has_room(),
             Sink::Discard(left) => *left > 0,
         }
+    }
+}
+
+impl Incoming {
+    /// Whether it is the client's turn: it does not wait to be told to go on, and what it sends
+    /// would be read.
+    pub(super) fn is_expected(&self) -> bool {
+        !self.is_awaited && self.has_room()
+    }
+
+    /// How fast the body comes, from `now` on.
+    pub(super) fn keep_pace(&mut self, now: Instant) {
+        let is_expected = self.is_expected();
+        self.pace.run(is_expected, now);
     }
 }
 

@@ -159,8 +159,9 @@ struct Current {
     closes: bool,
     body: Sent,
     status: Option<StatusCode>,
-    /// The program writes it, at its own speed.
-    is_in_parts: bool,
+    /// The program writes it, at its own speed, and so many bytes had been written on the
+    /// connection before.
+    parts_from: Option<u64>,
 }
 
 /// How much of a response has gone out, and how its body ends.
@@ -304,6 +305,6 @@ impl Current {
         closes: true,
         body: Sent::Nothing,
         status: None,
-        is_in_parts: false,
+        parts_from: None,
     };
 }

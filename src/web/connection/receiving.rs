@@ -75,6 +75,8 @@ impl Connection {
             (_, Replying::Closing | Replying::Gone) => self.transport().lose_connection(),
             // Later requests wait for this answer, or for the client to read.
             (Receiving::Waiting, _) => self.await_answer(),
+            // What was wrong with the body may be answered yet.
+            (Receiving::Discarding, _) if self.is_replying() => self.await_answer(),
             (Receiving::Idle | Receiving::Head, _) if self.is_output_full() && self.kept() > 0 => {}
             // The program has not read yet what has come.
             (Receiving::Body, _) if !self.body_has_room() => self.await_answer(),
@@ -87,6 +89,13 @@ impl Connection {
     pub(super) fn input_will_end(self: &Rc<Self>) {
         self.flags.will_end.set(true);
         if self.receiving.get() == Receiving::Waiting {
+            self.await_answer();
+        }
+    }
+
+    /// The client's end is known, and is not told again: what it has sent before has its time.
+    pub(super) fn await_last_answers(self: &Rc<Self>) {
+        if self.flags.will_end.get() && self.receiving.get() == Receiving::Waiting {
             self.await_answer();
         }
     }
@@ -217,7 +226,7 @@ impl Connection {
             closes: site.closes_behind(requests),
             body: Sent::Nothing,
             status: None,
-            is_in_parts: false,
+            parts_from: None,
         });
         self.head.set(Some(exchange.head.clone()));
         self.replying.set(Replying::Making);
@@ -229,5 +238,6 @@ impl Connection {
         } else {
             self.begin_body(exchange);
         }
+        self.await_last_answers();
     }
 }

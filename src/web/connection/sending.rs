@@ -36,6 +36,7 @@ impl Carrier for Connection {
         if !self.is_replying_to(exchange.id) || data.is_empty() {
             return;
         }
+        self.count_parts();
         self.begin_parts(exchange, None);
         self.write_part(&exchange.head, data);
         self.limit_parts(&exchange.head);
@@ -205,8 +206,11 @@ impl Connection {
     }
 
     /// The same without a copy of bytes that are worth sharing.
-    pub(super) fn write_piece(&self, head: &RequestHead, data: Bytes) {
+    ///
+    /// Returns whether there is room for more: not if the content-length was exceeded.
+    pub(super) fn write_piece(&self, head: &RequestHead, data: Bytes) -> bool {
         let mut current = self.current.get();
+        let mut has_room = true;
         let length = data.len() as u64;
         match &mut current.body {
             Sent::Head(BodyFraming::UntilClose) => self.transport().write_bytes(data),
@@ -218,15 +222,22 @@ impl Connection {
             }
             Sent::Head(BodyFraming::Length(left)) => {
                 let data = match within_length(left, data.len(), head) {
-                    Some(length) => data.slice(..length),
+                    Some(length) => {
+                        has_room = false;
+                        data.slice(..length)
+                    }
                     None => data,
                 };
                 self.transport().write_bytes(data);
             }
-            _ => return self.write_part(head, &data),
+            _ => {
+                self.write_part(head, &data);
+                return true;
+            }
         }
         self.current.set(current);
         self.count_out(length);
+        has_room
     }
 
     /// The response is complete: the next request may come.
@@ -249,15 +260,14 @@ impl Connection {
         let receives_body = self.receiving.get() == Receiving::Body;
         if current.closes {
             let is_refused = self.receiving.get() == Receiving::Discarding;
-            if receives_body {
-                self.discard_body();
-            }
+            let reader = self.take_reader();
             // One that sends its last request sends nothing behind it (RFC 9112, 9.6).
             let is_last = !current.to.persists && !receives_body;
-            return match receives_body || is_refused {
+            match receives_body || is_refused {
                 true => self.close(is_last, LINGER),
                 false => self.close(is_last, self.site.limits.abort_timeout),
-            };
+            }
+            return reader.tell();
         }
         self.replying.set(Replying::Idle);
         self.unsent.set(usize::MAX);
@@ -351,14 +361,30 @@ impl Connection {
         self.head_sent(exchange, status);
     }
 
-    /// Looks whether the program writes on though the client does not read.
-    fn limit_parts(&self, head: &RequestHead) {
+    /// The program begins to write a response in parts: what waits for the client until then is not
+    /// its doing.
+    fn count_parts(&self) {
         let mut current = self.current.get();
-        if !current.is_in_parts {
-            current.is_in_parts = true;
+        if current.parts_from.is_none() {
+            let transport = self.transport();
+            current.parts_from = Some(transport.sent() + transport.buffered() as u64);
             self.current.set(current);
         }
-        if self.transport().buffered() > self.site.limits.unread_output_bytes {
+    }
+
+    /// Whether more of the parts waits for the client than may.
+    fn is_overrun(&self) -> bool {
+        let Some(from) = self.current.get().parts_from else {
+            return false;
+        };
+        let (waiting, sent) = (self.transport().buffered(), self.transport().sent());
+        let of_parts = (sent + waiting as u64).saturating_sub(from);
+        of_parts.min(waiting as u64) > self.site.limits.unread_output_bytes as u64
+    }
+
+    /// Looks whether the program writes on though the client does not read.
+    fn limit_parts(&self, head: &RequestHead) {
+        if self.is_overrun() {
             let name = self.describe(head);
             self.with_extra(|extra| extra.overrun = Some(name));
             if self.flags.is_blocked.get() {
@@ -373,8 +399,7 @@ impl Connection {
         let name = self.look_at_extra(|extra| extra.overrun.take()).flatten();
         let limit = self.site.limits.unread_output_bytes;
         // One that is complete grows no further.
-        let grows = self.is_replying() && self.current.get().is_in_parts;
-        let is_over = grows && self.transport().buffered() > limit;
+        let is_over = self.is_replying() && self.is_overrun();
         let (Some(name), true) = (name, is_over) else {
             return;
         };

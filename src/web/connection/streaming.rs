@@ -1,6 +1,7 @@
 //! Responses whose bodies are made while they are sent.
 
 use std::cell::{Cell, RefCell};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::{Rc, Weak};
 
 use bytes::Bytes;
@@ -115,7 +116,13 @@ impl Pump {
             Err(_) => None,
         };
         drop(pieces);
-        drop(self.exchange.take());
+        // Kept for whoever is told how the request ended.
+        if let (Some(exchange), Some(connection)) =
+            (self.exchange.take(), self.connection.upgrade())
+            && connection.is_replying_to(exchange.id)
+        {
+            connection.keep_for_end(exchange);
+        }
     }
 
     fn ask(&self, connection: &Rc<Connection>) -> Deferred<Option<Bytes>> {
@@ -124,9 +131,14 @@ impl Pump {
         };
         // Not borrowed while the program makes a piece: it may do anything, such as close.
         let Some(mut pieces) = self.pieces.take() else {
-            return Deferred::succeed(None);
+            let message = "a response was asked for a piece while it was making one";
+            return Deferred::fail(Failure::message(message));
         };
-        let piece = (pieces.next)(&reactor);
+        // Nobody else would see a panic that comes between two pieces, and end the response.
+        let piece = match catch_unwind(AssertUnwindSafe(|| (pieces.next)(&reactor))) {
+            Ok(piece) => piece,
+            Err(payload) => Deferred::fail(Failure::from_panic(payload)),
+        };
         if self.has_exchange() {
             self.pieces.replace(Some(pieces));
         }
@@ -144,8 +156,10 @@ impl Pump {
         }
         match result {
             Ok(Some(piece)) => {
-                if !piece.is_empty() {
-                    connection.write_piece(&exchange.head, piece);
+                if !piece.is_empty() && !connection.write_piece(&exchange.head, piece) {
+                    // It may have no end.
+                    connection.clone().finish(exchange);
+                    return false;
                 }
                 self.exchange.set(Some(exchange));
                 true

@@ -144,7 +144,7 @@ impl Site {
     }
 
     /// The slowest that a client may send a body or read a response, on average, looked at once
-    /// `grace` has passed. Zero is no limit.
+    /// `grace` has passed, which is taken for at least a second. Zero is no limit.
     ///
     /// While the program does not read a streamed body, its time does not count. A response is
     /// looked at while bytes wait for the client to read.
@@ -153,7 +153,8 @@ impl Site {
         self.with(|limits| {
             limits.min_rate = MinRate {
                 bytes_per_second: rate,
-                grace,
+                // Before a first byte could come, any rate is too low.
+                grace: grace.max(Duration::from_secs(1)),
             };
         })
     }
