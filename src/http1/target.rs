@@ -24,6 +24,16 @@ pub(super) struct Parts {
 /// what ends a path, and what may not be in one.
 pub(super) static PLAIN_PATH: Class = Class::visible_without(b"#%?\\");
 
+/// What a segment of a path is made of, whatever it means.
+static SEGMENT: Class = Class::all_but(b'/');
+
+/// How long the segment is that `path` begins with.
+#[inline]
+pub(crate) fn segment_length(path: &[u8]) -> usize {
+    // Segments are short: a plain loop beats a call to a faster one.
+    SEGMENT.count(path)
+}
+
 /// Finds the parts of a target, or refuses it.
 ///
 /// In a path, a percent sign begins an escape, and a backslash may not be, as some readers take it

@@ -230,6 +230,7 @@ impl Connection {
     }
 
     /// The response is complete: the next request may come.
+    #[inline]
     pub(super) fn complete(self: &Rc<Self>, exchange: Box<Exchange>) {
         self.waiting.take();
         self.head.take();
@@ -260,7 +261,6 @@ impl Connection {
             };
         }
         self.replying.set(Replying::Idle);
-        self.unsent.set(usize::MAX);
         if receives_body {
             return self.discard_body();
         }
@@ -276,6 +276,7 @@ impl Connection {
     }
 
     /// Sends a head and, where there may be one, a body.
+    #[inline]
     pub(super) fn write_whole(&self, exchange: &Exchange, body: &Bytes) {
         let extent = Extent {
             length: Some(body.len() as u64),
