@@ -37,13 +37,6 @@ impl Class {
         Self(table)
     }
 
-    /// All bytes but one.
-    pub(super) const fn all_but(other: u8) -> Self {
-        let mut table = [true; 256];
-        table[other as usize] = false;
-        Self(table)
-    }
-
     #[inline]
     pub(super) const fn has(&self, byte: u8) -> bool {
         self.0[byte as usize]
@@ -52,14 +45,29 @@ impl Class {
     /// How many bytes at the start of `bytes` are in the class.
     #[inline]
     pub(super) fn count(&self, bytes: &[u8]) -> usize {
-        let mut at = 0;
+        let mut rest = bytes;
         // Four a step, which costs half of one a step.
-        while let Some(&[first, second, third, fourth]) = bytes[at..].first_chunk()
-            && self.has(first) & self.has(second) & self.has(third) & self.has(fourth)
-        {
-            at += 4;
+        while let &[first, second, third, fourth, ref others @ ..] = rest {
+            let at = bytes.len() - rest.len();
+            if !self.has(first) {
+                return at;
+            }
+            if !self.has(second) {
+                return at + 1;
+            }
+            if !self.has(third) {
+                return at + 2;
+            }
+            if !self.has(fourth) {
+                return at + 3;
+            }
+            rest = others;
         }
-        let rest = bytes[at..].iter().position(|byte| !self.has(*byte));
-        rest.map_or(bytes.len(), |rest| at + rest)
+        while let [first, others @ ..] = rest
+            && self.has(*first)
+        {
+            rest = others;
+        }
+        bytes.len() - rest.len()
     }
 }

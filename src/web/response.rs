@@ -425,6 +425,7 @@ impl ResponseHead {
         self.fields.extend(fields);
     }
 
+    #[inline]
     fn merge_fields(&mut self, fields: Vec<(HeaderName, String)>) {
         if fields.is_empty() {
             return;
