@@ -131,6 +131,12 @@ fn look_at_line(bytes: &[u8]) -> Line {
     }
 }
 
+/// Whether all of `bytes` may be in a field value.
+#[inline]
+pub(crate) fn is_field_value(bytes: &[u8]) -> bool {
+    value_length(bytes) == bytes.len()
+}
+
 /// How many bytes at the start of `bytes` may be in a field value.
 #[inline]
 fn value_length(bytes: &[u8]) -> usize {

@@ -37,11 +37,12 @@ mod target;
 )]
 mod names {
     pub(crate) use super::chunked::{ChunkLimits, Decoded, Decoder};
-    pub(crate) use super::fields::Fields;
+    pub(crate) use super::fields::{Fields, is_field_value};
     pub(crate) use super::framing::{Framing, Version};
     pub(crate) use super::refusal::{Reason, Refusal};
     pub(crate) use super::reply::{BodyFraming, LengthField, Reply, ReplyFraming, ReplyTo};
     pub(crate) use super::request::{HeadLimits, Progress, RequestHead, RequestReader};
     pub(crate) use super::response::{ResponseHead, ResponseReader};
+    pub(crate) use super::target::segment_length;
 }
 pub(crate) use names::*;

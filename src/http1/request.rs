@@ -232,9 +232,12 @@ impl RequestHead {
     /// Copies a target that was checked, and is ASCII.
     #[inline]
     fn set_target(&mut self, target: &[u8]) {
-        self.target.clear();
-        self.target
-            .push_str(std::str::from_utf8(target).unwrap_or_default());
+        // Clients ask for the same thing again and again, and comparing costs less than checking.
+        if self.target.as_bytes() != target {
+            self.target.clear();
+            self.target
+                .push_str(std::str::from_utf8(target).unwrap_or_default());
+        }
     }
 
     /// Decides what the fields mean for the connection.

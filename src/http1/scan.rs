@@ -9,7 +9,7 @@ use super::request::HeadLimits;
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Scan {
     /// The start of the line that is not complete yet.
-    line: usize,
+    line: u32,
 }
 
 impl Scan {
@@ -21,16 +21,20 @@ impl Scan {
         data: &[u8],
         limits: &HeadLimits,
     ) -> Result<Option<usize>, Refusal> {
-        while let Some(length) = memchr(b'\n', &data[self.line..]) {
-            let end = self.line + length;
+        let mut line = self.line as usize;
+        while let Some(length) = memchr(b'\n', &data[line..]) {
+            let end = line + length;
             self.check(end, limits)?;
-            if end == self.line || data[end - 1] != b'\r' {
+            if end == line || data[end - 1] != b'\r' {
                 return Err(Refusal::BareLineFeed {
-                    line: Excerpt::from(&data[self.line..end]),
+                    line: Excerpt::from(&data[line..end]),
                 });
             }
-            let is_empty = end - self.line == 1;
-            self.line = end + 1;
+            let is_empty = end - line == 1;
+            line = end + 1;
+            self.line = u32::try_from(line).map_err(|_| Refusal::HeadTooLarge {
+                limit: limits.bytes,
+            })?;
             if is_empty {
                 return Ok(Some(end + 1));
             }

@@ -64,6 +64,7 @@ pub(super) struct Exchange {
 }
 
 impl Exchange {
+    #[inline]
     pub(super) fn clear(&mut self) {
         self.new_head().clear();
         self.params.clear();

@@ -19,6 +19,8 @@ pub struct RequestHead {
     pub(super) wire: http1::RequestHead,
     /// How many path segments have been walked.
     walked: Cell<usize>,
+    /// Where in the path the last segment begins that was walked, with the slash before it.
+    segment: Cell<usize>,
     /// Where in the path the next one begins; beyond its end when there is none.
     next_segment: Cell<usize>,
     /// Where the last segment ends that names a child which was put, after others that do.
@@ -45,6 +47,7 @@ enum Route {
 impl RequestHead {
     pub(super) fn clear(&mut self) {
         self.walked.set(0);
+        self.segment.set(0);
         self.next_segment.set(0);
         self.named_end.set(0);
         *self.route.get_mut() = Route::default();
@@ -183,10 +186,8 @@ impl RequestHead {
     /// The segment that was walked last names a child that was put.
     pub(super) fn walked_to_named_child(&self) {
         let end = self.next_segment.get().saturating_sub(1);
-        let path = self.path();
-        let start = path.get(..end).and_then(|path| path.rfind('/'));
         // Below a child that was made for the request, a name says nothing of where it is.
-        if start == Some(self.named_end.get()) {
+        if self.segment.get() == self.named_end.get() {
             self.named_end.set(end);
         }
     }
@@ -207,9 +208,8 @@ impl RequestHead {
         // The first segment comes after the slash that the path begins with.
         let start = self.next_segment.get().max(1);
         let rest = path.get(start..)?;
-        // Segments are short: a plain loop beats a call to a faster one.
-        let length = rest.bytes().position(|byte| byte == b'/');
-        let length = length.unwrap_or(rest.len());
+        let length = http1::segment_length(rest.as_bytes());
+        self.segment.set(start - 1);
         self.next_segment.set(start + length + 1);
         self.walked.set(self.walked.get() + 1);
         let segment = &rest[..length];

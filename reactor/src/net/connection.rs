@@ -77,8 +77,7 @@ pub(super) struct Flags {
     has_hung_up: Cell<bool>,
     /// Nothing can be sent any more, and not because we have closed the sending side.
     is_broken: Cell<bool>,
-    /// The end of the input was read.
-    read_is_closed: Cell<bool>,
+    input_end: Cell<InputEnd>,
     /// The protocol wants no data for now.
     pub(super) is_paused: Cell<bool>,
     /// The protocol keeps input, and is to be called again for it.
@@ -95,8 +94,6 @@ pub(super) struct Flags {
     interruption: Cell<Interruption>,
     /// The protocol was told that it is connected.
     has_begun: Cell<bool>,
-    /// The protocol was told that the peer has closed its side, behind input that it does not read.
-    knows_of_end: Cell<bool>,
     /// Much was queued, or could not be sent at once, or the protocol has asked for it: it is told
     /// when everything has gone.
     has_backlog: Cell<bool>,
@@ -104,6 +101,17 @@ pub(super) struct Flags {
     is_told_blocked: Cell<bool>,
     /// We have made it, and its connector is told of the end.
     has_connector: Cell<bool>,
+}
+
+/// What is known of the end of the input.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+enum InputEnd {
+    #[default]
+    Open,
+    /// The protocol was told that the peer has closed its side, behind input that it does not read.
+    Told,
+    /// It was read.
+    Read,
 }
 
 impl Connection {
@@ -249,7 +257,7 @@ impl Connection {
 
     fn wants_data(&self) -> bool {
         let flags = &self.flags;
-        !flags.is_paused.get() && !flags.is_closing.get() && !flags.read_is_closed.get()
+        !flags.is_paused.get() && !flags.is_closing.get() && flags.input_end.get() != InputEnd::Read
     }
 
     /// Reads until the system has no more, the protocol has enough, or others should have a turn.
@@ -269,7 +277,7 @@ impl Connection {
             let goes_on = match outcome {
                 Ok(0) => {
                     self.flags.may_read.set(false);
-                    self.flags.read_is_closed.set(true);
+                    self.flags.input_end.set(InputEnd::Read);
                     self.tell(core, |protocol, transport| {
                         protocol.read_connection_lost(transport);
                         Ok(())
@@ -314,8 +322,8 @@ impl Connection {
     #[cold]
     fn tell_of_unread_end(self: &Rc<Self>, core: &Rc<Core>) {
         let flags = &self.flags;
-        let is_unread = !flags.is_closing.get() && !flags.read_is_closed.get();
-        if is_unread && !flags.knows_of_end.replace(true) {
+        if flags.input_end.get() == InputEnd::Open && !flags.is_closing.get() {
+            flags.input_end.set(InputEnd::Told);
             self.tell(core, |protocol, transport| {
                 protocol.peer_closed(transport);
                 Ok(())
@@ -464,7 +472,7 @@ impl Connection {
             protocol.write_connection_lost(transport);
             Ok(())
         });
-        if self.flags.read_is_closed.get() {
+        if self.flags.input_end.get() == InputEnd::Read {
             self.lose(core, Failure::cloneable(ConnectionDone));
         }
         false
@@ -479,7 +487,7 @@ impl Connection {
     fn discard_input(&self, core: &Core) {
         let mut buffer = core.take_read_buffer();
         for _ in 0..CALLS_PER_TURN {
-            if self.flags.read_is_closed.get() {
+            if self.flags.input_end.get() == InputEnd::Read {
                 break;
             }
             let outcome = match &*self.stream.borrow() {
@@ -506,6 +514,7 @@ impl Connection {
     }
 
     /// `true` once everything is sent; `false` when the system, or this turn, takes no more.
+    #[inline]
     fn send(&self, output: &mut Output) -> io::Result<bool> {
         let stream = self.stream.borrow();
         let Some(stream) = &*stream else {

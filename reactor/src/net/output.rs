@@ -138,6 +138,7 @@ impl Output {
     }
 
     /// Sends once; how many bytes the system took.
+    #[inline]
     pub(crate) fn send(&mut self, mut to: impl Write) -> io::Result<usize> {
         let taken = match self.pieces.len() {
             0 => return Ok(0),
@@ -161,6 +162,7 @@ impl Output {
         Ok(taken)
     }
 
+    #[inline]
     fn advance(&mut self, taken: usize) {
         self.sent += taken;
         while let Some(first) = self.pieces.front_mut() {
@@ -235,6 +237,11 @@ impl Output {
         let producer = orders.producer.take();
         self.forget_empty_orders();
         producer
+    }
+
+    pub(crate) fn has_producer(&self) -> bool {
+        let orders = self.orders.as_ref();
+        orders.is_some_and(|orders| orders.producer.is_some())
     }
 
     pub(crate) fn producer(&self) -> Option<Producer> {

@@ -98,7 +98,9 @@ impl Transport {
 
     /// Bytes that are queued and not yet taken by the system.
     pub fn buffered(&self) -> usize {
-        self.connection().map_or(0, |connection| {
+        // One that is lost has no queue.
+        let connection = self.0.upgrade();
+        connection.map_or(0, |connection| {
             connection.with_queue(|output| output.len()).unwrap_or(0)
         })
     }
@@ -337,10 +339,9 @@ impl Transport {
 
     /// Whether a producer is registered.
     pub fn has_producer(&self) -> bool {
-        let has_one = |queue: &mut Output| queue.producer().is_some();
-        self.connection()
-            .and_then(|connection| connection.with_queue(has_one))
-            .unwrap_or(false)
+        let has_one = |queue: &mut Output| queue.has_producer();
+        let connection = self.0.upgrade();
+        connection.is_some_and(|connection| connection.with_queue(has_one) == Some(true))
     }
 
     /// How much may be queued before a push producer is paused: 64 KiB unless set (Twisted's

@@ -1,7 +1,7 @@
 //! What becomes of the bodies of requests.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::rc::{Rc, Weak};
+use std::rc::Rc;
 
 use bytes::Bytes;
 use deferred_reactor::{Failure, ReactorTime};
@@ -127,8 +127,8 @@ impl Connection {
     /// Has the resource render, and read the body as it comes.
     fn stream_body(self: &Rc<Self>, mut exchange: Box<Exchange>, resource: Rc<dyn Resource>) {
         let id = exchange.id;
-        let me: Weak<dyn Feeder> = self.me.clone();
-        let pipe = Pipe::new(me, id, exchange.head.declared_length());
+        let feeder: Rc<dyn Feeder> = self.clone();
+        let pipe = Pipe::new(Rc::downgrade(&feeder), id, exchange.head.declared_length());
         exchange.stream = Some(Body::from_pipe(pipe.clone(), self.transport.get().cloned()));
         self.look_at_incoming(|incoming| incoming.sink = Sink::Stream(pipe));
         self.expect_body();

@@ -50,7 +50,7 @@ impl Connection {
         self.input.take();
         self.pace();
         let transport = self.transport();
-        self.unsent.set(transport.buffered());
+        self.taken.set(transport.sent() as u32);
         if is_last {
             transport.lose_connection();
         } else {
@@ -97,9 +97,7 @@ impl Connection {
         if let Some(exchange) = self.returned.take() {
             self.site.spares.put_exchange(exchange);
         }
-        if let Some(canceller) = self.waiting.take() {
-            canceller.cancel();
-        }
+        self.waiting.take().cancel();
         let pump = self.look_at_extra(|extra| (extra.pump.take(), extra.upgrade.take()));
         drop(pump);
         self.fail_waiters(reason);
@@ -113,9 +111,14 @@ impl Connection {
         }
     }
 
+    /// The site keeps the connection elsewhere.
+    pub(in crate::web) fn moved_to(&self, key: u32) {
+        self.key.set(key);
+    }
+
     /// The site does not know the connection any more.
     fn leave_site(&self) {
-        self.site.live.closed(self.key.get());
+        self.site.live.closed(self.key.replace(u32::MAX));
         if let Some(Some(peer)) = self.look_at_extra(|extra| extra.peer.take()) {
             self.site.live.forget_client(&peer);
             if let Some(observer) = &self.site.observer {

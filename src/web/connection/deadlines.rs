@@ -142,9 +142,8 @@ impl Connection {
 
     /// Whether the client takes what was sent to it, if slowly. Asked once a deadline.
     fn is_reading_still(&self) -> bool {
-        let unsent = self.transport().buffered();
-        let before = self.unsent.replace(unsent);
-        unsent > 0 && unsent < before
+        let taken = self.transport().sent() as u32;
+        self.taken.replace(taken) != taken && self.transport().buffered() > 0
     }
 
     /// Answers what cannot be understood, and ends the connection.

@@ -20,6 +20,7 @@ pub(super) struct Departure {
 
 impl Connection {
     /// A head has come.
+    #[inline]
     pub(super) fn request_came(&self) {
         self.site.live.count_request();
         if self.site.observer.is_some() {
@@ -34,6 +35,7 @@ impl Connection {
     }
 
     /// The route of a request is known.
+    #[inline]
     pub(super) fn route_found_of(&self, head: &RequestHead) {
         if let Some(observer) = &self.site.observer
             && self.with_extra(|extra| !std::mem::replace(&mut extra.tally.has_begun, true))
@@ -43,6 +45,7 @@ impl Connection {
     }
 
     /// The head of the response is queued.
+    #[inline]
     pub(super) fn head_sent(&self, exchange: &Exchange, status: StatusCode) {
         if let Some(observer) = &self.site.observer
             && self.current.get().id != 0
@@ -88,6 +91,7 @@ impl Connection {
     }
 
     /// A response is complete; what is to be told then waits until it has left.
+    #[inline]
     pub(super) fn depart(self: &Rc<Self>, exchange: Box<Exchange>) {
         let to_notify = self.look_at_extra(|extra| {
             extra.site_drains.clear();

@@ -51,7 +51,7 @@ mod streaming;
 mod upgrading;
 
 use std::cell::{Cell, OnceCell};
-use std::rc::{Rc, Weak};
+use std::rc::Rc;
 use std::time::Instant;
 
 use deferred_reactor::net::{Address, Transport};
@@ -70,16 +70,20 @@ use super::site::SiteCore;
 use super::{RequestHead, RequestOutcome};
 use crate::http1::{BodyFraming, ReplyTo, RequestReader, Version};
 
-/// The state of one connection.
+/// The state of one connection. There are many of them, so it holds no more than each needs while
+/// nothing happens on it; `tests/bench/run --checks` weighs it.
 pub(super) struct Connection {
-    me: Weak<Self>,
     site: Rc<SiteCore>,
     transport: OnceCell<Transport>,
     clock: OnceCell<TimeSource>,
     receiving: Cell<Receiving>,
     replying: Cell<Replying>,
-    /// What came and could not be used yet; empty, and without memory, most of the time.
-    input: Cell<Vec<u8>>,
+    /// What came and could not be used yet; never empty.
+    #[allow(
+        clippy::box_collection,
+        reason = "nearly all connections have none, which is a pointer then"
+    )]
+    input: Cell<Option<Box<Vec<u8>>>>,
     reader: Cell<RequestReader>,
     /// The body that is being received.
     incoming: Cell<Option<Box<Incoming>>>,
@@ -90,16 +94,17 @@ pub(super) struct Connection {
     answer: Cell<Answer>,
     /// A request that was dropped while the answer is [`Answer::Ours`].
     returned: Cell<Option<Box<Exchange>>>,
-    waiting: Cell<Option<Canceller>>,
+    waiting: Cell<Canceller>,
     /// For what is being received, and for the end.
     deadline: Cell<Option<DelayedCall>>,
-    /// What was left to send when somebody last looked whether the client reads it.
-    unsent: Cell<usize>,
+    /// What the system had taken, in its low bits, when somebody last looked whether the client
+    /// reads.
+    taken: Cell<u32>,
     /// What few connections have.
     extra: Cell<Option<Box<Extra>>>,
-    requests: Cell<u64>,
+    requests: Cell<u32>,
     /// Where the site keeps it.
-    key: Cell<usize>,
+    key: Cell<u32>,
     flags: Flags,
 }
 
@@ -215,26 +220,25 @@ struct Tally {
 
 impl Connection {
     fn new(site: Rc<SiteCore>) -> Rc<Self> {
-        Rc::new_cyclic(|me| Self {
-            me: me.clone(),
+        Rc::new(Self {
             site,
             transport: OnceCell::new(),
             clock: OnceCell::new(),
             receiving: Cell::new(Receiving::Idle),
             replying: Cell::new(Replying::Idle),
-            input: Cell::new(Vec::new()),
+            input: Cell::new(None),
             reader: Cell::new(RequestReader::default()),
             incoming: Cell::new(None),
             head: Cell::new(None),
             current: Cell::new(Current::NONE),
             answer: Cell::new(Answer::Ours),
             returned: Cell::new(None),
-            waiting: Cell::new(None),
+            waiting: Cell::default(),
             deadline: Cell::new(None),
-            unsent: Cell::new(usize::MAX),
+            taken: Cell::new(0),
             extra: Cell::new(None),
             requests: Cell::new(0),
-            key: Cell::new(usize::MAX),
+            key: Cell::new(u32::MAX),
             flags: Flags::default(),
         })
     }

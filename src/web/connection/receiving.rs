@@ -20,19 +20,18 @@ impl Connection {
             Receiving::Discarding => {}
             Receiving::Waiting => self.keep(data),
             Receiving::Idle | Receiving::Head | Receiving::Body => {
-                let mut input = self.input.take();
-                if input.is_empty() {
-                    let used = self.consume(data);
-                    self.keep(&data[used..]);
-                } else {
+                if let Some(mut input) = self.input.take() {
                     input.extend_from_slice(data);
                     let used = self.consume(&input);
                     input.drain(..used);
                     // A quiet connection owns no buffer.
                     if !input.is_empty() {
-                        self.input.set(input);
+                        self.input.set(Some(input));
                     }
                     self.pace();
+                } else {
+                    let used = self.consume(data);
+                    self.keep(&data[used..]);
                 }
                 self.switch_if_upgraded();
             }
@@ -106,11 +105,12 @@ impl Connection {
     }
 
     /// Keeps what cannot be used yet.
+    #[inline]
     fn keep(&self, data: &[u8]) {
         if !data.is_empty() {
-            let mut input = self.input.take();
+            let mut input = self.input.take().unwrap_or_default();
             input.extend_from_slice(data);
-            self.input.set(input);
+            self.input.set(Some(input));
         }
         self.pace();
     }
@@ -144,7 +144,7 @@ impl Connection {
     /// How much has come and waits to be used.
     pub(super) fn kept(&self) -> usize {
         let input = self.input.take();
-        let kept = input.len();
+        let kept = input.as_ref().map_or(0, |input| input.len());
         self.input.set(input);
         kept
     }
@@ -178,6 +178,7 @@ impl Connection {
     }
 
     /// Uses a whole head, or nothing.
+    #[inline]
     fn consume_head(self: &Rc<Self>, data: &[u8]) -> usize {
         let limits = &self.site.limits;
         let mut exchange = self.site.spares.take_exchange();
@@ -208,13 +209,14 @@ impl Connection {
     }
 
     /// A head is complete: finds who answers.
+    #[inline]
     fn begin(self: &Rc<Self>, mut exchange: Box<Exchange>) {
         let site = &self.site;
         let id = site.next_id.get();
         site.next_id.set(id + 1);
         exchange.id = id;
         let wire = &exchange.head.wire;
-        let requests = self.requests.get() + 1;
+        let requests = self.requests.get().saturating_add(1);
         self.requests.set(requests);
         self.current.set(Current {
             id,
@@ -223,7 +225,7 @@ impl Connection {
                 is_head: wire.method == Method::HEAD,
                 persists: wire.persists,
             },
-            closes: site.closes_behind(requests),
+            closes: site.closes_behind(requests.into()),
             body: Sent::Nothing,
             status: None,
             parts_from: None,

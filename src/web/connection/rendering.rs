@@ -24,6 +24,7 @@ const HOPS: usize = 32;
 
 impl Connection {
     /// Renders a request that has no body, or whose body is not wanted.
+    #[inline]
     pub(super) fn dispatch(self: &Rc<Self>, exchange: Box<Exchange>) {
         let id = exchange.id;
         let rendered = if exchange.head.is_for_server() {
@@ -36,6 +37,7 @@ impl Connection {
     }
 
     /// Walks down from `start` and renders what is found there. A panic becomes a failure.
+    #[inline]
     fn render(
         self: &Rc<Self>,
         start: Rc<dyn Resource>,
@@ -62,6 +64,7 @@ impl Connection {
             .map_err(Failure::from_panic)
     }
 
+    #[inline]
     fn render_request(
         self: &Rc<Self>,
         found: Option<Rc<dyn Resource>>,
@@ -111,8 +114,16 @@ impl Connection {
     }
 
     /// Does what `render` returned asks for.
+    #[inline]
     pub(super) fn settle(self: &Rc<Self>, id: u64, rendered: Result<Rendered, Failure>) {
-        self.settle_within(id, rendered, HOPS);
+        match rendered {
+            // What nearly all are.
+            Ok(Rendered::Response(response)) if self.is_replying_to(id) => {
+                let exchange = self.reclaim(id);
+                self.clone().send_response(exchange, response);
+            }
+            rendered => self.settle_within(id, rendered, HOPS),
+        }
     }
 
     /// `hops` is how many more resources may be named.
@@ -161,7 +172,7 @@ impl Connection {
     }
 
     fn wait_for(self: &Rc<Self>, id: u64, deferred: Deferred<Rendered>, hops: usize) {
-        self.waiting.set(Some(deferred.canceller()));
+        self.waiting.set(deferred.canceller());
         let connection = self.clone();
         drop(deferred.add_both(move |result| {
             // A later request may have one of its own by now.

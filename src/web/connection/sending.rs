@@ -241,6 +241,7 @@ impl Connection {
     }
 
     /// The response is complete: the next request may come.
+    #[inline]
     pub(super) fn complete(self: &Rc<Self>, exchange: Box<Exchange>) {
         self.waiting.take();
         self.head.take();
@@ -270,7 +271,6 @@ impl Connection {
             return reader.tell();
         }
         self.replying.set(Replying::Idle);
-        self.unsent.set(usize::MAX);
         if receives_body {
             return self.discard_body();
         }
@@ -286,6 +286,7 @@ impl Connection {
     }
 
     /// Sends a head and, where there may be one, a body.
+    #[inline]
     pub(super) fn write_whole(&self, exchange: &Exchange, body: &Bytes) {
         let extent = Extent {
             length: Some(body.len() as u64),

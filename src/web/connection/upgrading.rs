@@ -80,13 +80,14 @@ impl Connection {
     }
 
     /// Hands the connection over, once nothing of ours is further up the stack.
+    #[inline]
     pub(super) fn switch_if_upgraded(self: &Rc<Self>) {
         let Some(Some(upgrade)) = self.look_at_extra(|extra| extra.upgrade.take()) else {
             return;
         };
         self.receiving.set(Receiving::Discarding);
         self.expect_within(None);
-        let unread = Bytes::from(self.input.take());
+        let unread = Bytes::from(self.input.take().map_or_else(Vec::new, |input| *input));
         self.pace();
         let transport = self.transport().clone();
         let protocol = (upgrade.make)(&transport, unread);

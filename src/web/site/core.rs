@@ -26,6 +26,7 @@ pub(in crate::web) struct SiteCore {
 
 impl SiteCore {
     /// Whether a connection closes behind so many requests.
+    #[inline]
     pub(in crate::web) fn closes_behind(&self, requests: u64) -> bool {
         self.limits
             .requests_per_connection
@@ -35,6 +36,7 @@ impl SiteCore {
     }
 
     /// Finds the resource for a request, from `start` down (Twisted's `getChildForRequest`).
+    #[inline]
     pub(in crate::web) fn find(
         start: Rc<dyn Resource>,
         request: &Request,

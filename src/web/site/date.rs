@@ -18,6 +18,7 @@ struct Line {
 
 impl DateLine {
     /// Appends the field. The clock is read once a second, or so: `now` tells when.
+    #[inline]
     pub(in crate::web) fn write(&self, out: &mut Vec<u8>, now: Instant) {
         let mut line = self.0.borrow_mut();
         if line.valid_until.is_none_or(|end| now >= end) {

@@ -7,7 +7,6 @@ use std::rc::{Rc, Weak};
 
 use deferred_reactor::net::{Address, Port};
 use deferred_reactor::{Deferred, Resolver};
-use slab::Slab;
 
 use super::limits::Limits;
 use crate::web::RefusalReason;
@@ -16,7 +15,8 @@ use crate::web::connection::Connection;
 /// Which ports and connections there are.
 pub(in crate::web) struct Live {
     ports: RefCell<Vec<Port>>,
-    connections: RefCell<Slab<Weak<Connection>>>,
+    /// Each knows its place.
+    connections: RefCell<Vec<Weak<Connection>>>,
     /// Connections by client, while there is a limit on these.
     by_client: RefCell<HashMap<IpAddr, usize>>,
     drain: RefCell<Option<Drain>>,
@@ -82,15 +82,23 @@ impl Live {
         Ok(())
     }
 
-    /// A connection is made; what it is called from now on.
-    pub(in crate::web) fn opened(&self, connection: &Rc<Connection>) -> usize {
-        let connection = Rc::downgrade(connection);
-        self.connections.borrow_mut().insert(connection)
+    /// A connection is made; its place from now on.
+    pub(in crate::web) fn opened(&self, connection: &Rc<Connection>) -> u32 {
+        let mut connections = self.connections.borrow_mut();
+        let key = u32::try_from(connections.len()).expect("descriptors are 32-bit numbers");
+        connections.push(Rc::downgrade(connection));
+        key
     }
 
-    /// A connection is lost.
-    pub(in crate::web) fn closed(&self, key: usize) {
-        self.connections.borrow_mut().try_remove(key);
+    /// A connection is lost. The last one takes its place, so that no place is empty.
+    pub(in crate::web) fn closed(&self, key: u32) {
+        let mut connections = self.connections.borrow_mut();
+        if (key as usize) < connections.len() {
+            connections.swap_remove(key as usize);
+            if let Some(moved) = connections.get(key as usize).and_then(Weak::upgrade) {
+                moved.moved_to(key);
+            }
+        }
     }
 
     /// A client has one connection more.
@@ -119,10 +127,7 @@ impl Live {
 
     pub(super) fn all(&self) -> Vec<Rc<Connection>> {
         let connections = self.connections.borrow();
-        connections
-            .iter()
-            .filter_map(|(_, one)| one.upgrade())
-            .collect()
+        connections.iter().filter_map(Weak::upgrade).collect()
     }
 
     pub(super) fn add_port(&self, port: Port) {

@@ -17,10 +17,12 @@ pub(in crate::web) struct Spares {
 }
 
 impl Spares {
+    #[inline]
     pub(in crate::web) fn take_exchange(&self) -> Box<Exchange> {
         self.exchanges.borrow_mut().pop().unwrap_or_default()
     }
 
+    #[inline]
     pub(in crate::web) fn put_exchange(&self, mut exchange: Box<Exchange>) {
         /// Enough for those that are in use between two turns.
         const KEEP: usize = 64;
@@ -37,6 +39,7 @@ impl Spares {
         self.scratch.take()
     }
 
+    #[inline]
     pub(in crate::web) fn put_scratch(&self, mut scratch: Vec<u8>) {
         /// What no usual head exceeds, with a small body behind it.
         const KEEP_CAPACITY: usize = 16 * 1024;

@@ -4,6 +4,7 @@
 //! - [`load`]: the generator: connections, requests, latencies.
 //! - [`peers`]: starting a server on a core of its own, and stopping it.
 //! - [`process`]: what a process has cost so far.
+//! - [`streams`]: clients of bodies that stream: slow ones, uploads, event streams.
 //! - [`cases`]: what is measured in one process: Deferreds, channels, timers.
 //! - [`sys`]: epoll and a few other calls into the system; the only unsafe code here.
 
@@ -13,4 +14,5 @@ pub mod load;
 pub mod peers;
 pub mod process;
 pub mod serve;
+pub mod streams;
 pub mod sys;

@@ -73,6 +73,14 @@ pub const PEERS: &[Peer] = &[
     optional("Twisted", "python:twisted_server.py"),
 ];
 
+/// Those that stream, in the order of the tables.
+pub const STREAMERS: &[Peer] = &[
+    peer("ours", "streams_ours"),
+    peer("hyper", "streams_hyper"),
+    optional("axum", "streams_axum"),
+    optional("Go", "streams_go"),
+];
+
 impl Peer {
     pub fn by_name(name: &str) -> Option<Self> {
         PEERS.iter().copied().find(|peer| peer.name == name)
@@ -163,6 +171,19 @@ impl Server {
 
     pub fn resident_bytes(&self) -> io::Result<u64> {
         crate::process::resident_bytes(self.pid())
+    }
+
+    /// Has the system begin anew to note the most memory that was resident.
+    pub fn forget_peak(&self) -> io::Result<()> {
+        std::fs::write(format!("/proc/{}/clear_refs", self.pid()), "5")
+    }
+
+    /// The most memory that was resident since.
+    pub fn peak_bytes(&self) -> io::Result<u64> {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid()))?;
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+        let kib = line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok());
+        Ok(kib.ok_or_else(|| io::Error::other("status has no VmHWM"))? * 1024)
     }
 
     /// Asks it to end, and returns what it wrote to stderr, if that was piped.

@@ -11,7 +11,7 @@
 use std::collections::HashMap;
 use std::rc::Rc;
 
-use super::Connection;
+use super::{Connection, InputEnd};
 use crate::deferred::Failure;
 use crate::guard::guard;
 use crate::net::{ConnectionAborted, ConnectionDone, Protocol};
@@ -121,7 +121,9 @@ impl Connection {
         {
             return false;
         }
-        if self.flags.read_is_closed.get() && self.flags.interruption.get() == Interruption::None {
+        if self.flags.input_end.get() == InputEnd::Read
+            && self.flags.interruption.get() == Interruption::None
+        {
             // The old protocol was told, too.
             let is_there = self.call(core, |protocol, transport| {
                 protocol.read_connection_lost(transport);
