@@ -10,7 +10,7 @@ use crate::vectors::{NEXT, Vector};
 
 /// A server that is silent for so long waits for more. Most servers end the connection instead, so
 /// the length of this costs little.
-const SILENCE: Duration = Duration::from_secs(2);
+const SILENCE: Duration = Duration::from_secs(4);
 
 /// The request of [`NEXT`], as servers report it.
 const NEXT_SEEN: &str = "GET /next";
