@@ -26,7 +26,7 @@ impl Resource for Echo {
 
 /// A site in memory, and the requests that it has answered.
 pub(crate) struct Vectors {
-    memory: MemoryReactor,
+    pub(crate) memory: MemoryReactor,
     notes: Rc<RefCell<Vec<String>>>,
 }
 
@@ -40,9 +40,16 @@ pub(crate) struct Seen {
 
 impl Vectors {
     pub(crate) fn new() -> Self {
+        Self::of(|_, notes| Echo(notes))
+    }
+
+    /// A site whose root notes itself what it answers.
+    pub(crate) fn of<R: Resource + 'static>(
+        root: impl FnOnce(&MemoryReactor, Rc<RefCell<Vec<String>>>) -> R,
+    ) -> Self {
         let memory = MemoryReactor::new();
         let notes = Rc::default();
-        let site = Site::new(Echo(Rc::clone(&notes)));
+        let site = Site::new(root(&memory, Rc::clone(&notes)));
         memory.listen_tcp("127.0.0.1:80", site).unwrap();
         Self { memory, notes }
     }
