@@ -29,7 +29,7 @@ pub(super) trait Carrier {
     fn dropped(self: Rc<Self>, exchange: Box<Exchange>);
 
     /// The route of a request was found.
-    fn route_found(&self, head: &RequestHead);
+    fn route_found(&self, head: &Rc<RequestHead>);
 
     /// Fires when something has happened to the request that is being answered.
     fn notify(&self, id: u64, event: Event) -> Deferred<()>;

@@ -49,7 +49,8 @@ pub struct Request {
 pub(super) struct Exchange {
     /// Tells it from others on the same connection.
     pub(super) id: u64,
-    pub(super) head: RequestHead,
+    /// Shared with the connection, which names the request while its holder has it.
+    pub(super) head: Rc<RequestHead>,
     /// The body, where it was collected.
     pub(super) body: Bytes,
     pub(super) trailers: Vec<(String, Vec<u8>)>,
@@ -59,8 +60,16 @@ pub(super) struct Exchange {
 }
 
 impl Exchange {
+    /// The head, to be changed; a copy of it where it is shared.
+    pub(super) fn head_mut(&mut self) -> &mut RequestHead {
+        Rc::make_mut(&mut self.head)
+    }
+
     pub(super) fn clear(&mut self) {
-        self.head.clear();
+        match Rc::get_mut(&mut self.head) {
+            Some(head) => head.clear(),
+            None => self.head = Rc::default(),
+        }
         self.body = Bytes::new();
         self.trailers.clear();
         self.stream = None;
@@ -469,17 +478,21 @@ impl Request {
 
     /// A Klein route was taken.
     pub(super) fn take_route(&mut self, template: &Rc<str>, consumed: usize, params: Params) {
-        let head = &mut self.exchange_mut().head;
+        let head = self.exchange_mut().head_mut();
         head.walk(consumed);
         head.params = params;
         head.take_route(template);
-        self.carrier.route_found(self.head());
+        self.carrier.route_found(self.shared_head());
     }
 
     /// No route matches.
     pub(super) fn matches_nothing(&self) {
         self.head().matches_nothing();
-        self.carrier.route_found(self.head());
+        self.carrier.route_found(self.shared_head());
+    }
+
+    pub(super) fn shared_head(&self) -> &Rc<RequestHead> {
+        &self.exchange().head
     }
 
     fn exchange(&self) -> &Exchange {

@@ -34,7 +34,8 @@ impl Connection {
     }
 
     /// The route of a request is known.
-    pub(super) fn route_found_of(&self, head: &RequestHead) {
+    pub(super) fn route_found_of(&self, head: &Rc<RequestHead>) {
+        self.head.set(Some(head.clone()));
         if let Some(observer) = &self.site.observer
             && self.with_extra(|extra| !std::mem::replace(&mut extra.tally.has_begun, true))
         {
@@ -47,9 +48,11 @@ impl Connection {
         if let Some(observer) = &self.site.observer
             && self.current.get().id != 0
         {
-            self.route_found_of(&exchange.head);
+            // HEAD may have been rendered as GET: what was shared is what the client has sent.
+            let head = self.head.take().unwrap_or_else(|| exchange.head.clone());
+            self.route_found_of(&head);
             let began = self.with_extra(|extra| extra.tally.began);
-            observer.response_head_sent(&exchange.head, status, self.since(began));
+            observer.response_head_sent(&head, status, self.since(began));
         }
     }
 
@@ -88,7 +91,8 @@ impl Connection {
     }
 
     /// A response is complete; what is to be told then waits until it has left.
-    pub(super) fn depart(self: &Rc<Self>, exchange: Box<Exchange>) {
+    pub(super) fn depart(self: &Rc<Self>, mut exchange: Box<Exchange>) {
+        let head = self.head.take();
         let to_notify = self.look_at_extra(|extra| {
             extra.site_drains.clear();
             std::mem::take(&mut extra.to_notify)
@@ -96,6 +100,7 @@ impl Connection {
         let to_notify = to_notify.unwrap_or_default();
         let ended = match self.site.observer {
             None => {
+                drop(head);
                 self.site.spares.put_exchange(exchange);
                 if to_notify.is_empty() {
                     return;
@@ -103,6 +108,9 @@ impl Connection {
                 None
             }
             Some(_) => {
+                if let Some(head) = head {
+                    exchange.head = head;
+                }
                 let (end, began) = self.end_of_request(RequestOutcome::Finished);
                 Some((exchange, end, began))
             }

@@ -85,6 +85,8 @@ pub(super) struct Connection {
     incoming: Cell<Option<Box<Incoming>>>,
     /// The response that is being made.
     current: Cell<Current>,
+    /// What it answers, from the moment that the route is known.
+    head: Cell<Option<Rc<RequestHead>>>,
     answer: Cell<Answer>,
     /// A request that was dropped while the answer is [`Answer::Ours`].
     returned: Cell<Option<Box<Exchange>>>,
@@ -223,6 +225,7 @@ impl Connection {
             reader: Cell::new(RequestReader::default()),
             incoming: Cell::new(None),
             current: Cell::new(Current::NONE),
+            head: Cell::new(None),
             answer: Cell::new(Answer::Ours),
             returned: Cell::new(None),
             waiting: Cell::new(None),

@@ -173,7 +173,7 @@ impl Connection {
         let limits = &self.site.limits;
         let mut exchange = self.site.spares.take_exchange();
         let mut reader = self.reader.get();
-        let outcome = reader.read(&mut exchange.head.wire, data, &limits.head);
+        let outcome = reader.read(&mut exchange.head_mut().wire, data, &limits.head);
         self.reader.set(reader);
         match outcome {
             Ok((used, Progress::Complete)) => {

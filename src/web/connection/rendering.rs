@@ -41,6 +41,8 @@ impl Connection {
         start: Rc<dyn Resource>,
         exchange: Box<Exchange>,
     ) -> Result<Rendered, Failure> {
+        // Not shared, since a route is going to be written into it.
+        self.head.take();
         let request = Request::new(exchange, self.clone());
         // Unwind safety: the request comes back through its drop, and what a resource shares with
         // others is its own to mind.
@@ -57,6 +59,7 @@ impl Connection {
         found: Option<Rc<dyn Resource>>,
         exchange: Box<Exchange>,
     ) -> Result<Rendered, Failure> {
+        self.head.take();
         let request = Request::new(exchange, self.clone());
         catch_unwind(AssertUnwindSafe(|| self.render_request(found, request)))
             .map_err(Failure::from_panic)
@@ -72,7 +75,7 @@ impl Connection {
             return pages::not_found().render(request);
         };
         if !resource.has_routes() {
-            self.route_found_of(request.head());
+            self.route_found_of(request.shared_head());
         }
         let name = || Callback::new(RESOURCE, Place::Type(resource.type_name()));
         let is_head = *request.method() == Method::HEAD;
@@ -84,7 +87,7 @@ impl Connection {
                     && methods.contains(&Method::GET)
                     && let Some(mut exchange) = self.returned.take()
                 {
-                    exchange.head.wire.method = Method::GET;
+                    exchange.head_mut().wire.method = Method::GET;
                     let request = Request::new(exchange, self.clone());
                     if let answer @ (Rendered::Response(_)
                     | Rendered::Deferred(_)
@@ -124,9 +127,9 @@ impl Connection {
     fn settle_within(self: &Rc<Self>, id: u64, rendered: Result<Rendered, Failure>, hops: usize) {
         let mut rendered = rendered;
         for hops in (0..hops).rev() {
-            if !self.is_replying_to(id) {
-                // Finished before `render` returned, or the client has gone.
-                return self.log_late(&rendered);
+            if !self.is_replying_to(id) || self.flags.is_cut.get() {
+                // Finished before `render` returned, or cut off, or the client has gone.
+                return self.log_late(rendered);
             }
             match rendered {
                 Err(failure) | Ok(Rendered::Failed(failure)) => return self.fail(&failure),
@@ -178,12 +181,11 @@ impl Connection {
         }));
     }
 
-    /// The request that was dropped by `render`; a bare one if it is held somewhere.
+    /// The request that was dropped by `render`; one with its head alone if it is held somewhere.
     pub(super) fn reclaim(&self, id: u64) -> Box<Exchange> {
         self.returned.take().unwrap_or_else(|| {
             let mut exchange = self.site.spares.take_exchange();
-            // Nothing of an earlier request.
-            exchange.head.wire = Default::default();
+            exchange.head = self.head.take().unwrap_or_default();
             exchange.id = id;
             exchange
         })
@@ -258,8 +260,15 @@ impl Connection {
     }
 
     /// Tells of what nobody is left to be answered with.
-    fn log_late(&self, rendered: &Result<Rendered, Failure>) {
+    fn log_late(self: &Rc<Self>, rendered: Result<Rendered, Failure>) {
         match rendered {
+            Ok(Rendered::Deferred(deferred)) => {
+                let connection = self.clone();
+                drop(deferred.add_both(move |result| {
+                    connection.log_late(result.map(Rendered::Response));
+                    Ok(())
+                }));
+            }
             Err(failure) | Ok(Rendered::Failed(failure)) if !failure.is::<CancelledError>() => {
                 crate::logging::error!(
                     target: "web",
@@ -269,7 +278,9 @@ impl Connection {
             }
             // To a client that has gone, nothing would have been said.
             Ok(Rendered::Response(response))
-                if !response.is_empty() && self.replying.get() != Replying::Gone =>
+                if !response.is_empty()
+                    && self.replying.get() != Replying::Gone
+                    && !self.flags.is_cut.get() =>
             {
                 crate::logging::warn!(
                     target: "web",

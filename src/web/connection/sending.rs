@@ -13,7 +13,9 @@ use crate::http1::{BodyFraming, Reply, encode};
 use crate::web::carrier::{Carrier, Event, Upgrade};
 use crate::web::request::{Exchange, Finished};
 use crate::web::response::{Content, ResponseHead};
-use crate::web::{ClientGoneError, RefusalReason, Rendered, RequestHead, Response, conditional};
+use crate::web::{
+    ClientGoneError, RefusalReason, Rendered, RequestHead, RequestOutcome, Response, conditional,
+};
 
 /// Bodies up to this size are copied behind their heads, and leave with them.
 const COPIED_BYTES: usize = 4 * 1024;
@@ -57,6 +59,7 @@ impl Carrier for Connection {
                     exchange.head.method(),
                     exchange.head.target()
                 );
+                self.has_outcome(RequestOutcome::Failed);
                 // Only a broken connection tells the client that this is not all.
                 self.cut_off(exchange);
                 return Finished(false);
@@ -83,7 +86,7 @@ impl Carrier for Connection {
         }
     }
 
-    fn route_found(&self, head: &RequestHead) {
+    fn route_found(&self, head: &Rc<RequestHead>) {
         self.route_found_of(head);
     }
 
@@ -148,7 +151,7 @@ impl Connection {
             &mut response.content,
         );
         if let Content::Page(message) = &response.content {
-            let head = (!exchange.head.target().is_empty()).then_some(&exchange.head);
+            let head = (!exchange.head.target().is_empty()).then_some(&*exchange.head);
             let page = self
                 .site
                 .pages
@@ -190,15 +193,16 @@ impl Connection {
         if data.is_empty() {
             return;
         }
+        let data = match body {
+            BodyFraming::Length(left) => {
+                within_length(left, data.len(), head).map_or(data, |length| &data[..length])
+            }
+            _ => data,
+        };
         match body {
             BodyFraming::NoBody => return,
-            BodyFraming::UntilClose => self.transport().write(data),
+            BodyFraming::UntilClose | BodyFraming::Length(_) => self.transport().write(data),
             BodyFraming::Chunked => self.transport().write_with(|out| encode::chunk(out, data)),
-            BodyFraming::Length(left) => {
-                let data =
-                    within_length(left, data.len(), head).map_or(data, |length| &data[..length]);
-                self.transport().write(data);
-            }
         }
         self.current.set(current);
         self.count_out(data.len() as u64);
@@ -207,7 +211,7 @@ impl Connection {
     /// The same without a copy of bytes that are worth sharing.
     pub(super) fn write_piece(&self, head: &RequestHead, data: Bytes) {
         let mut current = self.current.get();
-        let length = data.len() as u64;
+        let mut length = data.len() as u64;
         match &mut current.body {
             Sent::Head(BodyFraming::UntilClose) => self.transport().write_bytes(data),
             Sent::Head(BodyFraming::Chunked) if data.len() > COPIED_BYTES => {
@@ -221,6 +225,7 @@ impl Connection {
                     Some(length) => data.slice(..length),
                     None => data,
                 };
+                length = data.len() as u64;
                 self.transport().write_bytes(data);
             }
             _ => return self.write_part(head, &data),
