@@ -415,6 +415,11 @@ pub(super) fn write_fields(out: &mut Vec<u8>, head: &ResponseHead) {
             | header::TRANSFER_ENCODING
             | header::CONNECTION
             | header::DATE => {}
+            header::UPGRADE => {
+                encode::field(out, name.as_str(), value.as_bytes());
+                // RFC 9110, 7.8: whoever sends the one must send the other.
+                encode::field(out, header::CONNECTION.as_str(), b"Upgrade");
+            }
             _ => encode::field(out, name.as_str(), value.as_bytes()),
         }
     }
