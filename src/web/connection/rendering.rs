@@ -1,5 +1,7 @@
 //! From a request to its response: who makes it, and when.
 
+use std::any::Any;
+use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 
@@ -46,11 +48,12 @@ impl Connection {
         let request = Request::new(exchange, self.clone());
         // Unwind safety: the request comes back through its drop, and what a resource shares with
         // others is its own to mind.
+        let rendering = Cell::new("");
         catch_unwind(AssertUnwindSafe(|| {
             let found = SiteCore::find(start, &request);
-            self.render_request(found, request)
+            self.render_request(found, request, &rendering)
         }))
-        .map_err(Failure::from_panic)
+        .map_err(|payload| self.panicked(payload, rendering.get()))
     }
 
     /// Renders the resource that was found for a request.
@@ -61,14 +64,31 @@ impl Connection {
     ) -> Result<Rendered, Failure> {
         self.head.take();
         let request = Request::new(exchange, self.clone());
-        catch_unwind(AssertUnwindSafe(|| self.render_request(found, request)))
-            .map_err(Failure::from_panic)
+        let rendering = Cell::new("");
+        catch_unwind(AssertUnwindSafe(|| {
+            self.render_request(found, request, &rendering)
+        }))
+        .map_err(|payload| self.panicked(payload, rendering.get()))
     }
 
+    /// The failure of a resource that panicked. Where in it, only the program's panic hook knows: it
+    /// is named by its type, and located where the site was made.
+    pub(super) fn panicked(&self, payload: Box<dyn Any + Send>, resource: &str) -> Failure {
+        let said = payload.downcast_ref::<&str>().copied();
+        let said = said.or_else(|| payload.downcast_ref().map(String::as_str));
+        let payload = match said {
+            Some(said) if !resource.is_empty() => Box::new(format!("{said}, in {resource}")),
+            _ => payload,
+        };
+        Failure::from_panic_at(payload, self.site.line)
+    }
+
+    /// `rendering` is set to the type of what is rendered.
     fn render_request(
         self: &Rc<Self>,
         found: Option<Rc<dyn Resource>>,
         request: Request,
+        rendering: &Cell<&'static str>,
     ) -> Rendered {
         let Some(resource) = found else {
             request.matches_nothing();
@@ -77,6 +97,7 @@ impl Connection {
         if !resource.has_routes() {
             self.route_found_of(request.shared_head());
         }
+        rendering.set(resource.type_name());
         let name = || Callback::new(RESOURCE, Place::Type(resource.type_name()));
         let is_head = *request.method() == Method::HEAD;
         match watch(name, || resource.render(request)) {
