@@ -5,7 +5,8 @@ use std::net::TcpListener;
 use std::process::Command;
 use std::time::Duration;
 
-use prometheus_deferred::testing::MemoryReactor;
+use prometheus_deferred::testing::{MemoryReactor, SendRequests};
+use prometheus_deferred::web::{Klein, Rendered, Request, Resource, Site, Tree};
 use prometheus_deferred::{
     Deferred, Failure, LoopingCall, Phase, Reactor, SystemEvent, logging, net, start_http_server,
 };
@@ -60,6 +61,51 @@ fn child_with_a_port_that_is_taken() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let reactor = Reactor::new().unwrap();
     drop(start_http_server(&reactor, taken.local_addr().unwrap()));
+}
+
+/// A page that fails.
+struct Panics;
+
+impl Resource for Panics {
+    fn render_get(&self, _: Request) -> Rendered {
+        panic!("the page is broken")
+    }
+}
+
+fn ask(root: impl Resource, path: &str) {
+    let memory = MemoryReactor::new();
+    memory.listen_tcp("127.0.0.1:80", Site::new(root)).unwrap();
+    // What a panic says by itself is not what is looked for.
+    std::panic::set_hook(Box::new(|_| ()));
+    assert_eq!(memory.get(path).send().status(), 500);
+}
+
+#[test]
+#[ignore = "the child of another test"]
+fn child_with_a_route_that_fails() {
+    let mut app = Klein::new();
+    app.route("/item/<int:id>", |_| {
+        Err::<(), _>(Failure::message("the route is broken"))
+    });
+    ask(app.resource(), "/item/7");
+}
+
+#[test]
+#[ignore = "the child of another test"]
+fn child_with_a_route_that_panics() {
+    let mut app = Klein::new();
+    app.route("/item/<int:id>", |_| -> &'static str {
+        panic!("the route is broken")
+    });
+    ask(app.resource(), "/item/7");
+}
+
+#[test]
+#[ignore = "the child of another test"]
+fn child_with_a_resource_that_panics() {
+    let root = Tree::new();
+    root.put_child("page", Panics);
+    ask(root, "/page");
 }
 
 #[test]
@@ -163,6 +209,21 @@ fn a_program_without_a_logger_sees_one_line_for_each_failure() {
             "child_with_a_port_that_is_taken",
             "ERROR deferred: unhandled failure: cannot listen on 127.0.0.1:",
             file,
+        ),
+        (
+            "child_with_a_route_that_fails",
+            "ERROR web: GET /item/7 (route /item/<int:id>) from 127.0.0.1:",
+            "the route is broken",
+        ),
+        (
+            "child_with_a_route_that_panics",
+            "ERROR web: GET /item/7 (route /item/<int:id>) from 127.0.0.1:",
+            file,
+        ),
+        (
+            "child_with_a_resource_that_panics",
+            "ERROR web: GET /page from 127.0.0.1:",
+            "the page is broken",
         ),
         ("child_with_a_slow_callback", "WARN reactor: ", file),
     ] {

@@ -99,7 +99,7 @@ impl RequestReader {
 }
 
 /// One request head: its bytes, and where in them things are.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct RequestHead {
     fields: Fields,
     /// Copied out, as a `str`: it is looked at several times, and checked once.

@@ -1,5 +1,6 @@
 //! What a request needs of whatever carries it.
 
+use std::panic::Location;
 use std::rc::Rc;
 
 use deferred_reactor::Deferred;
@@ -56,6 +57,8 @@ pub(super) enum Event {
 pub(super) struct Upgrade {
     pub(super) protocol: String,
     pub(super) make: MakeProtocol,
+    /// Where the program asked for it.
+    pub(super) line: &'static Location<'static>,
 }
 
 type MakeProtocol =

@@ -54,6 +54,9 @@ pub trait SiteObserver: 'static {
 
     /// The head of a request is there, and its resource was found: the
     /// [route](RequestHead::route) is known.
+    ///
+    /// A handler may answer with another resource. The route is then longer, or empty, in later
+    /// calls, so count what is in progress without it.
     fn request_begun(&self, head: &RequestHead) {
         let _ = head;
     }

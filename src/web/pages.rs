@@ -6,10 +6,13 @@
 
 use std::borrow::Cow;
 use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 
+use deferred_reactor::Failure;
 use http::{StatusCode, header};
 
+use super::response::Content;
 use super::{BodyPolicy, Html, Rendered, Request, RequestHead, Resource, Response};
 
 /// A page with a status, a heading and a sentence.
@@ -109,18 +112,48 @@ impl ErrorPages {
             message,
             head,
         };
-        let page = match &self.0 {
-            Some(make) => make(&details),
-            None => Form::wanted(head).page(&details),
-        };
+        let page = self.0.as_deref().and_then(|make| ask(make, &details));
+        let page = page.unwrap_or_else(|| Form::wanted(head).page(&details));
         match page.content {
-            super::response::Content::Page(message) => Form::wanted(head).page(&ErrorDetails {
+            Content::Page(message) => Form::wanted(head).page(&ErrorDetails {
                 message: &message,
                 ..details
             }),
-            _ => page,
+            Content::Whole(_) | Content::Pieces(_) => page,
         }
         .with_status(status)
+    }
+}
+
+/// What the program makes of an error; `None` where that cannot be sent.
+fn ask(
+    make: &dyn Fn(&ErrorDetails<'_>) -> Response,
+    details: &ErrorDetails<'_>,
+) -> Option<Response> {
+    let status = details.status;
+    // What it shares with others is the program's to mind.
+    match catch_unwind(AssertUnwindSafe(|| make(details))) {
+        Ok(Response {
+            content: Content::Pieces(_),
+            ..
+        }) if details.head.is_none() => {
+            crate::logging::error!(
+                target: "web",
+                "the page of Site::error_pages for {status} streams, which the answer to a malformed \
+                 request cannot; the usual page is sent instead: give the page whole"
+            );
+            None
+        }
+        Ok(page) => Some(page),
+        Err(payload) => {
+            crate::logging::error!(
+                target: "web",
+                "the function given to Site::error_pages panicked for {status}, and the usual page is \
+                 sent instead: {}",
+                Failure::from_panic(payload)
+            );
+            None
+        }
     }
 }
 

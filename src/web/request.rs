@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::error::Error;
 use std::fmt;
+use std::panic::Location;
 use std::rc::Rc;
 use std::time::SystemTime;
 
@@ -465,6 +466,7 @@ impl Request {
     ///     })
     /// });
     /// ```
+    #[track_caller]
     pub fn upgrade<P: Protocol>(
         mut self,
         protocol: &str,
@@ -473,6 +475,7 @@ impl Request {
         let upgrade = Upgrade {
             protocol: protocol.to_owned(),
             make: Box::new(move |transport, unread| Box::new(make(transport, unread))),
+            line: Location::caller(),
         };
         match self.exchange.take() {
             Some(exchange) => self.carrier.clone().upgrade(exchange, upgrade),

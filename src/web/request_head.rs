@@ -14,7 +14,7 @@ use crate::http1::{self, Framing, Version};
 ///
 /// A [`Request`](super::Request) has the same methods. The head alone is what a resource is shown
 /// when it is asked [what becomes of a body](super::Resource::body_policy), before that has come.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub struct RequestHead {
     pub(super) wire: http1::RequestHead,
     /// How many path segments have been walked.
@@ -31,7 +31,7 @@ pub struct RequestHead {
 }
 
 /// Which of the program's routes a request has taken, told without anything that the client chose.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 enum Route {
     /// The resource was found in the tree.
     #[default]
@@ -164,7 +164,7 @@ impl RequestHead {
     pub(super) fn take_route(&self, template: &Rc<str>) {
         let mut route = self.route.borrow_mut();
         *route = Route::Template(match &*route {
-            // An app within a route of another: `/api/<path:rest>` leads on to what is below.
+            // A route of one app that answers with another app.
             Route::Template(outer) => format!("{outer}{template}").into(),
             _ => template.clone(),
         });

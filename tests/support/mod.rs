@@ -84,7 +84,9 @@ impl Server {
         let thread = std::thread::spawn(move || {
             NOTES.set(Some(notes_in));
             let reactor = Reactor::new().unwrap();
-            let port = reactor.listen_tcp("127.0.0.1:0", site(&reactor)).unwrap();
+            // Tests keep requests, which nobody is going to finish.
+            let site = site(&reactor).drain_on_shutdown(Duration::ZERO);
+            let port = reactor.listen_tcp("127.0.0.1:0", site).unwrap();
             let address = port.address().socket_addr().unwrap();
             started.send((address, reactor.remote())).unwrap();
             reactor.run_without_signals().unwrap();

@@ -4,7 +4,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 
 use bytes::Bytes;
-use deferred_reactor::{Failure, ReactorTime};
+use deferred_reactor::ReactorTime;
 use http::Method;
 
 use super::deadlines::LINGER;
@@ -64,7 +64,7 @@ impl Connection {
                 let rendered = self.render_found(None, self.reclaim(id));
                 self.settle(id, rendered);
             }
-            Err(payload) => self.settle(id, Err(Failure::from_panic(payload))),
+            Err(payload) => self.settle(id, Err(self.panicked(payload, ""))),
         }
     }
 

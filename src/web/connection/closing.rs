@@ -76,6 +76,8 @@ impl Connection {
     /// The connection is gone, and with it the request that was being answered.
     pub(super) fn lost(self: &Rc<Self>, reason: &Failure) {
         let was_replying = self.is_replying();
+        // While it is known.
+        let unfinished = self.flags.is_drained.get().then(|| self.last_request());
         self.replying.set(Replying::Gone);
         self.receiving.set(Receiving::Discarding);
         if let Some(call) = self.deadline.take() {
@@ -102,11 +104,14 @@ impl Connection {
         drop(pump);
         self.fail_waiters(reason);
         self.leave_site();
-        if self.flags.is_drained.replace(false) {
+        self.head.take();
+        if let Some(request) = unfinished
+            && self.flags.is_drained.replace(false)
+        {
             let is_done = reason.is::<ConnectionDone>() && !self.flags.is_cut.get();
             self.site.live.has_left(match is_done {
                 true => Left::Finished,
-                false => Left::Cut(self.last_request()),
+                false => Left::Cut(request),
             });
         }
     }
@@ -137,22 +142,33 @@ impl Connection {
         }
     }
 
-    /// The site drains: has what is being done come to its end.
+    /// The site drains: has what is being done come to its end, unless that is under way.
     pub(in crate::web) fn begin_drain(self: &Rc<Self>) {
-        self.flags.is_drained.set(true);
+        let has_left = match self.replying.get() {
+            Replying::Gone => true,
+            Replying::Closing => self.transport().buffered() == 0,
+            Replying::Idle | Replying::Making | Replying::Sending => false,
+        };
+        if has_left || self.flags.is_drained.replace(true) {
+            return;
+        }
+        self.site.live.waits_for_one();
         match self.replying.get() {
-            Replying::Gone => {
-                self.flags.is_drained.set(false);
-                return self.site.live.has_left(Left::Finished);
-            }
             Replying::Making | Replying::Sending => {
                 let mut current = self.current.get();
                 current.closes = true;
                 self.current.set(current);
             }
-            Replying::Idle | Replying::Closing => {
+            // Answered, and the client still sends a body that nobody reads.
+            Replying::Idle if self.receiving.get() == Receiving::Body => {
+                self.close(false, self.site.limits.abort_timeout);
+            }
+            Replying::Idle if self.transport().buffered() == 0 => {
+                self.close_if_idle_soon(|| Left::Idle);
+            }
+            // When the last byte has left.
+            Replying::Idle | Replying::Closing | Replying::Gone => {
                 self.transport().notify_drained();
-                self.close_if_idle_soon();
             }
         }
         let waiters = self.look_at_extra(|extra| std::mem::take(&mut extra.site_drains));
@@ -162,35 +178,48 @@ impl Connection {
     }
 
     /// Closes a connection without a request, once the system was asked whether one has come.
-    fn close_if_idle_soon(self: &Rc<Self>) {
+    fn close_if_idle_soon(self: &Rc<Self>, how: fn() -> Left) {
         let connection = Rc::downgrade(self);
         let close = move || {
             if let Some(connection) = connection.upgrade()
                 && connection.is_idle()
                 && connection.flags.is_drained.replace(false)
             {
-                connection.site.live.has_left(Left::Idle);
+                connection.site.live.has_left(how());
                 connection.close_idle();
             }
         };
-        if let Some(clock) = self.clock.get() {
-            clock.call_later(Duration::ZERO, close);
-        }
+        let Some(clock) = self.clock.get() else {
+            return;
+        };
+        // The calls of a turn are made before it asks the system, so the turn after the next is the
+        // first that comes behind all that had been received when the drain began.
+        let later = clock.clone();
+        clock.call_later(Duration::ZERO, move || {
+            later.call_later(Duration::ZERO, close);
+        });
     }
 
     fn is_idle(&self) -> bool {
         self.replying.get() == Replying::Idle
             && self.receiving.get() == Receiving::Idle
             && self.transport().buffered() == 0
+            && self.kept() == 0
     }
 
     /// The last byte of a connection that is waited for has left.
-    pub(super) fn end_drain_if_left(&self) {
-        if self.replying.get() == Replying::Closing
-            && self.transport().buffered() == 0
-            && self.flags.is_drained.replace(false)
-        {
-            self.site.live.has_left(Left::Finished);
+    pub(super) fn end_drain_if_left(self: &Rc<Self>) {
+        if !self.flags.is_drained.get() || self.transport().buffered() > 0 {
+            return;
+        }
+        match self.replying.get() {
+            Replying::Closing => {
+                self.flags.is_drained.set(false);
+                self.site.live.has_left(Left::Finished);
+            }
+            // Its head had said that the connection stays, before the drain began.
+            Replying::Idle => self.close_if_idle_soon(|| Left::Finished),
+            Replying::Making | Replying::Sending | Replying::Gone => {}
         }
     }
 

@@ -1,5 +1,7 @@
 //! From a request to its response: who makes it, and when.
 
+use std::any::Any;
+use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 
@@ -46,11 +48,12 @@ impl Connection {
         let request = Request::new(exchange, self.clone());
         // Unwind safety: the request comes back through its drop, and what a resource shares with
         // others is its own to mind.
+        let rendering = Cell::new("");
         catch_unwind(AssertUnwindSafe(|| {
             let found = SiteCore::find(start, &request);
-            self.render_request(found, request)
+            self.render_request(found, request, &rendering)
         }))
-        .map_err(Failure::from_panic)
+        .map_err(|payload| self.panicked(payload, rendering.get()))
     }
 
     /// Renders the resource that was found for a request.
@@ -60,15 +63,32 @@ impl Connection {
         exchange: Box<Exchange>,
     ) -> Result<Rendered, Failure> {
         let request = Request::new(exchange, self.clone());
-        catch_unwind(AssertUnwindSafe(|| self.render_request(found, request)))
-            .map_err(Failure::from_panic)
+        let rendering = Cell::new("");
+        catch_unwind(AssertUnwindSafe(|| {
+            self.render_request(found, request, &rendering)
+        }))
+        .map_err(|payload| self.panicked(payload, rendering.get()))
     }
 
+    /// The failure of a resource that panicked. Where in it, only the program's panic hook knows: it
+    /// is named by its type, and located where the site was made.
+    pub(super) fn panicked(&self, payload: Box<dyn Any + Send>, resource: &str) -> Failure {
+        let said = payload.downcast_ref::<&str>().copied();
+        let said = said.or_else(|| payload.downcast_ref().map(String::as_str));
+        let payload = match said {
+            Some(said) if !resource.is_empty() => Box::new(format!("{said}, in {resource}")),
+            _ => payload,
+        };
+        Failure::from_panic_at(payload, self.site.line)
+    }
+
+    /// `rendering` is set to the type of what is rendered.
     #[inline]
     fn render_request(
         self: &Rc<Self>,
         found: Option<Rc<dyn Resource>>,
         request: Request,
+        rendering: &Cell<&'static str>,
     ) -> Rendered {
         let Some(resource) = found else {
             request.matches_nothing();
@@ -77,6 +97,7 @@ impl Connection {
         if !resource.has_routes() {
             self.route_found_of(request.head());
         }
+        rendering.set(resource.type_name());
         let name = || Callback::new(RESOURCE, Place::Type(resource.type_name()));
         let is_head = *request.method() == Method::HEAD;
         match watch(name, || resource.render(request)) {
@@ -130,9 +151,9 @@ impl Connection {
     fn settle_within(self: &Rc<Self>, id: u64, rendered: Result<Rendered, Failure>, hops: usize) {
         let mut rendered = rendered;
         for hops in (0..hops).rev() {
-            if !self.is_replying_to(id) {
-                // Finished before `render` returned, or the client has gone.
-                return self.log_late(&rendered);
+            if !self.is_replying_to(id) || self.flags.is_cut.get() {
+                // Finished before `render` returned, or cut off, or the client has gone.
+                return self.log_late(rendered);
             }
             match rendered {
                 Err(failure) | Ok(Rendered::Failed(failure)) => return self.fail(&failure),
@@ -184,7 +205,7 @@ impl Connection {
         }));
     }
 
-    /// The request that was dropped by `render`; a bare one if it is held somewhere.
+    /// The request that was dropped by `render`; one with its head alone if it is held somewhere.
     pub(super) fn reclaim(&self, id: u64) -> Box<Exchange> {
         self.returned.take().unwrap_or_else(|| {
             let mut exchange = self.site.spares.take_exchange();
@@ -267,8 +288,15 @@ impl Connection {
     }
 
     /// Tells of what nobody is left to be answered with.
-    fn log_late(&self, rendered: &Result<Rendered, Failure>) {
+    fn log_late(self: &Rc<Self>, rendered: Result<Rendered, Failure>) {
         match rendered {
+            Ok(Rendered::Deferred(deferred)) => {
+                let connection = self.clone();
+                drop(deferred.add_both(move |result| {
+                    connection.log_late(result.map(Rendered::Response));
+                    Ok(())
+                }));
+            }
             Err(failure) | Ok(Rendered::Failed(failure)) if !failure.is::<CancelledError>() => {
                 crate::logging::error!(
                     target: "web",
@@ -278,7 +306,9 @@ impl Connection {
             }
             // To a client that has gone, nothing would have been said.
             Ok(Rendered::Response(response))
-                if !response.is_empty() && self.replying.get() != Replying::Gone =>
+                if !response.is_empty()
+                    && self.replying.get() != Replying::Gone
+                    && !self.flags.is_cut.get() =>
             {
                 crate::logging::warn!(
                     target: "web",

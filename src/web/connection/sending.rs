@@ -13,7 +13,9 @@ use crate::http1::{BodyFraming, Reply, encode};
 use crate::web::carrier::{Carrier, Event, Upgrade};
 use crate::web::request::{Exchange, Finished};
 use crate::web::response::{Content, ResponseHead};
-use crate::web::{ClientGoneError, RefusalReason, Rendered, RequestHead, Response, conditional};
+use crate::web::{
+    ClientGoneError, RefusalReason, Rendered, RequestHead, RequestOutcome, Response, conditional,
+};
 
 /// Bodies up to this size are copied behind their heads, and leave with them.
 const COPIED_BYTES: usize = 4 * 1024;
@@ -58,6 +60,7 @@ impl Carrier for Connection {
                     exchange.head.method(),
                     exchange.head.target()
                 );
+                self.has_outcome(RequestOutcome::Failed);
                 // Only a broken connection tells the client that this is not all.
                 self.cut_off(exchange);
                 return Finished(false);
@@ -191,15 +194,16 @@ impl Connection {
         if data.is_empty() {
             return;
         }
+        let data = match body {
+            BodyFraming::Length(left) => {
+                within_length(left, data.len(), head).map_or(data, |length| &data[..length])
+            }
+            _ => data,
+        };
         match body {
             BodyFraming::NoBody => return,
-            BodyFraming::UntilClose => self.transport().write(data),
+            BodyFraming::UntilClose | BodyFraming::Length(_) => self.transport().write(data),
             BodyFraming::Chunked => self.transport().write_with(|out| encode::chunk(out, data)),
-            BodyFraming::Length(left) => {
-                let data =
-                    within_length(left, data.len(), head).map_or(data, |length| &data[..length]);
-                self.transport().write(data);
-            }
         }
         self.current.set(current);
         self.count_out(data.len() as u64);
@@ -211,7 +215,7 @@ impl Connection {
     pub(super) fn write_piece(&self, head: &RequestHead, data: Bytes) -> bool {
         let mut current = self.current.get();
         let mut has_room = true;
-        let length = data.len() as u64;
+        let mut length = data.len() as u64;
         match &mut current.body {
             Sent::Head(BodyFraming::UntilClose) => self.transport().write_bytes(data),
             Sent::Head(BodyFraming::Chunked) if data.len() > COPIED_BYTES => {
@@ -228,6 +232,7 @@ impl Connection {
                     }
                     None => data,
                 };
+                length = data.len() as u64;
                 self.transport().write_bytes(data);
             }
             _ => {
@@ -437,6 +442,11 @@ pub(super) fn write_fields(out: &mut Vec<u8>, head: &ResponseHead) {
             | header::TRANSFER_ENCODING
             | header::CONNECTION
             | header::DATE => {}
+            header::UPGRADE => {
+                encode::field(out, name.as_str(), value.as_bytes());
+                // RFC 9110, 7.8: whoever sends the one must send the other.
+                encode::field(out, header::CONNECTION.as_str(), b"Upgrade");
+            }
             _ => encode::field(out, name.as_str(), value.as_bytes()),
         }
     }

@@ -1,9 +1,10 @@
 //! Connections that go on with another protocol (RFC 9110, 7.8).
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 
 use bytes::Bytes;
-use deferred_reactor::ReactorTime;
+use deferred_reactor::{Failure, ReactorTime};
 use http::{StatusCode, header};
 
 use super::{Answer, Connection, Receiving, Replying, Sent};
@@ -87,12 +88,31 @@ impl Connection {
         };
         self.receiving.set(Receiving::Discarding);
         self.expect_within(None);
+        // It watches how HTTP responses are read.
+        if let Some(Some(watch)) = self.look_at_extra(|extra| extra.write_watch.take()) {
+            watch.end();
+        }
         let unread = Bytes::from(self.input.take().map_or_else(Vec::new, |input| *input));
         self.pace();
         let transport = self.transport().clone();
-        let protocol = (upgrade.make)(&transport, unread);
-        transport.switch_protocol(protocol, Vec::new());
-        self.end_for_upgrade();
+        // What it shares with others is the program's to mind.
+        let make = AssertUnwindSafe(|| (upgrade.make)(&transport, unread));
+        match catch_unwind(make) {
+            Ok(protocol) => {
+                transport.switch_protocol(protocol, Vec::new());
+                self.end_for_upgrade();
+            }
+            Err(payload) => {
+                crate::logging::error!(
+                    target: "web",
+                    "making the protocol {} for {} failed, so the connection is cut off: {:#?}",
+                    upgrade.protocol,
+                    self.client(),
+                    Failure::from_panic_at(payload, upgrade.line)
+                );
+                self.cut();
+            }
+        }
     }
 }
 

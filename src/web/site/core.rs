@@ -1,6 +1,7 @@
 //! What all connections of a site share.
 
 use std::cell::Cell;
+use std::panic::Location;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -14,6 +15,8 @@ use crate::web::{Request, Resource, SiteObserver};
 /// A site that serves: its settings do not change any more.
 pub(in crate::web) struct SiteCore {
     pub(in crate::web) root: Rc<dyn Resource>,
+    /// Where the program made the site.
+    pub(in crate::web) line: &'static Location<'static>,
     pub(in crate::web) limits: Limits,
     pub(in crate::web) displays_tracebacks: bool,
     pub(in crate::web) pages: ErrorPages,

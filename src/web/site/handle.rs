@@ -77,22 +77,17 @@ impl SiteHandle {
     /// itself ([`Site::drain_on_shutdown`](super::Site::drain_on_shutdown)).
     #[track_caller]
     pub fn drain(&self, deadline: Duration) -> Deferred<Drained> {
-        let (deferred, is_first) = self.live.begin_drain();
-        let ports = match is_first {
-            true => self.live.take_ports(),
-            false => Vec::new(),
-        };
+        let deferred = self.live.begin_drain();
+        let ports = self.live.take_ports();
         for port in &ports {
             port.accept_waiting();
             drop(port.stop_listening());
         }
         let connections = self.live.all();
-        if is_first {
-            self.live.expect(connections.len());
-            for connection in &connections {
-                connection.begin_drain();
-            }
+        for connection in &connections {
+            connection.begin_drain();
         }
+        self.live.has_begun();
         if !deferred.is_fired() {
             let reactor = ports.iter().find_map(Port::reactor);
             let reactor = reactor.or_else(|| connections.iter().find_map(|one| one.reactor()));
@@ -110,7 +105,7 @@ impl SiteHandle {
         };
         match reactor {
             Some(reactor) if deadline > Duration::ZERO => {
-                reactor.call_later(deadline, cut);
+                self.live.ends_drain_by(reactor.call_later(deadline, cut));
             }
             _ => cut(),
         }

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use std::rc::{Rc, Weak};
 
 use deferred_reactor::net::{Address, Port};
-use deferred_reactor::{Deferred, Resolver};
+use deferred_reactor::{Deferred, DelayedCall, Resolver};
 
 use super::limits::Limits;
 use crate::web::RefusalReason;
@@ -43,8 +43,10 @@ impl Default for Live {
 #[derive(Default)]
 struct Drain {
     resolvers: Vec<Resolver<Drained>>,
-    /// Connections whose last byte has not left.
+    /// Connections whose last byte has not left, and calls of `drain` that are looking for them.
     left: usize,
+    /// When what is left is cut off.
+    deadlines: Vec<DelayedCall>,
     drained: Drained,
 }
 
@@ -56,7 +58,8 @@ pub struct Drained {
     pub idle: usize,
     /// Connections whose requests were answered to the last byte.
     pub finished: usize,
-    /// Requests that were cut off at the deadline, as `GET /path from address`.
+    /// Requests that were cut off at the deadline, as `GET /path from address`; a response that was
+    /// complete, but not read to its end, as `a response to address`.
     pub cut: Vec<String>,
 }
 
@@ -158,21 +161,39 @@ impl Live {
         self.is_draining.get()
     }
 
-    /// A drain begins, or another one joins it.
-    pub(super) fn begin_drain(&self) -> (Deferred<Drained>, bool) {
+    /// A drain begins, or another one joins it. It cannot be over before
+    /// [`has_begun`](Self::has_begun) is called.
+    #[track_caller]
+    pub(super) fn begin_drain(&self) -> Deferred<Drained> {
         let (deferred, resolver) = Deferred::pending();
-        let is_first = !self.is_draining.replace(true);
+        self.is_draining.set(true);
         let mut drain = self.drain.borrow_mut();
-        drain.get_or_insert_default().resolvers.push(resolver);
-        (deferred, is_first)
+        let drain = drain.get_or_insert_default();
+        drain.resolvers.push(resolver);
+        drain.left += 1;
+        deferred
     }
 
-    /// So many connections are waited for.
-    pub(super) fn expect(&self, connections: usize) {
+    /// One connection more is waited for.
+    pub(in crate::web) fn waits_for_one(&self) {
         if let Some(drain) = &mut *self.drain.borrow_mut() {
-            drain.left = connections;
+            drain.left += 1;
+        }
+    }
+
+    /// All connections that a drain waits for are known.
+    pub(super) fn has_begun(&self) {
+        if let Some(drain) = &mut *self.drain.borrow_mut() {
+            drain.left -= 1;
         }
         self.end_drain_if_done();
+    }
+
+    /// Keeps the call that ends the drain, to be cancelled when it is over before.
+    pub(super) fn ends_drain_by(&self, deadline: DelayedCall) {
+        if let Some(drain) = &mut *self.drain.borrow_mut() {
+            drain.deadlines.push(deadline);
+        }
     }
 
     /// The last byte of a connection has left, or it is lost.
@@ -191,6 +212,10 @@ impl Live {
     fn end_drain_if_done(&self) {
         let done = self.drain.borrow_mut().take_if(|drain| drain.left == 0);
         if let Some(drain) = done {
+            for deadline in drain.deadlines {
+                // One of them may be what ended it.
+                let _ = deadline.cancel();
+            }
             for resolver in drain.resolvers {
                 // Whoever asked may have cancelled.
                 let _ = resolver.callback(drain.drained.clone());

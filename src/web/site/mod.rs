@@ -9,6 +9,7 @@ mod spares;
 
 use std::cell::OnceCell;
 use std::fmt;
+use std::panic::Location;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -80,6 +81,7 @@ pub struct Site {
 #[derive(Clone)]
 struct Settings {
     root: Rc<dyn Resource>,
+    line: &'static Location<'static>,
     limits: Limits,
     displays_tracebacks: bool,
     pages: ErrorPages,
@@ -97,10 +99,12 @@ struct DrainOnShutdown {
 
 impl Site {
     /// Serves `root` and everything below it.
+    #[track_caller]
     pub fn new(root: impl Resource) -> Self {
         Self {
             settings: Settings {
                 root: Rc::new(root),
+                line: Location::caller(),
                 limits: Limits::default(),
                 displays_tracebacks: false,
                 pages: ErrorPages::default(),
@@ -318,6 +322,7 @@ impl Site {
             let settings = self.settings.clone();
             Rc::new(SiteCore {
                 root: settings.root,
+                line: settings.line,
                 limits: settings.limits,
                 displays_tracebacks: settings.displays_tracebacks,
                 pages: settings.pages,
