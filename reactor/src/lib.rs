@@ -139,6 +139,8 @@ pub mod threads;
 pub mod time;
 mod triggers;
 
+/// The crate whose `Bytes` transports take, in the version that they take.
+pub use bytes;
 pub use deferred::{
     AbandonedError, AlreadyCalledError, CancelledError, Canceller, Deferred, DeferredList,
     DeferredLock, DeferredQueue, DeferredSemaphore, Failure, FailureGroup, FirstError, ListEntry,

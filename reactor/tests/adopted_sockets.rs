@@ -87,7 +87,10 @@ fn a_reactor_in_memory_adopts_no_sockets() -> Result<(), Failure> {
     );
     let memory = MemoryReactor::new();
     let factory = for_protocol(|| Greets(Rc::default()));
-    let error = memory.adopt_tcp_listener(socket, factory).unwrap_err();
+    let error = memory
+        .reactor()
+        .adopt_tcp_listener(socket, factory)
+        .unwrap_err();
     let text = format!("{:?}", Failure::from(error));
     assert!(text.starts_with(&want), "{text}");
     Ok(())

@@ -24,7 +24,7 @@ const SECOND: Duration = Duration::from_secs(1);
 fn a_client_connects_to_a_port_of_the_same_memory() {
     for seed in 0..20 {
         let (memory, calls) = (MemoryReactor::with_seed(seed), journal());
-        let (_, address) = peers::listen(&memory, Scripts::new(Script::echo));
+        let (_, address) = peers::listen(memory.reactor(), Scripts::new(Script::echo));
         let seen = calls.clone();
         let client = for_protocol(move || {
             let [data, lost] = [(); 2].map(|()| seen.clone());
@@ -91,7 +91,10 @@ fn there_are_no_unix_sockets_and_no_datagrams_in_memory() {
     let memory = MemoryReactor::new();
     let path = std::env::temp_dir().join(format!("in-memory-{}", std::process::id()));
     let echo = Scripts::new(Script::echo);
-    let error = memory.listen_unix(path.clone(), echo).unwrap_err();
+    let error = memory
+        .reactor()
+        .listen_unix(path.clone(), echo)
+        .unwrap_err();
     assert_eq!(error.cause.kind(), ErrorKind::Unsupported);
     assert!(!path.exists());
     struct Quiet;
@@ -105,6 +108,9 @@ fn there_are_no_unix_sockets_and_no_datagrams_in_memory() {
             Ok(())
         }
     }
-    let error = memory.listen_udp("127.0.0.1:0", Quiet).unwrap_err();
+    let error = memory
+        .reactor()
+        .listen_udp("127.0.0.1:0", Quiet)
+        .unwrap_err();
     assert_eq!(error.cause.kind(), ErrorKind::Unsupported);
 }

@@ -6,10 +6,10 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::time::Duration;
 
-use deferred_reactor::deferred::unhandled_failures;
+use deferred_reactor::deferred::{spawn, unhandled_failures};
 use deferred_reactor::{
     CancelledError, Canceller, Clock, Deferred, Failure, FailureGroup, FirstError, NoLostFailures,
-    Resolver, TimeoutError, deferred_list, gather_results,
+    Resolver, TimeoutError, deferred_list, gather_results, race,
 };
 use support::{Bomb, Calls, Oops, in_small_stack, keep_log, logged, tracked};
 
@@ -418,9 +418,9 @@ fn a_list_can_be_cancelled_through_whoever_waits_for_it() {
     assert!(outer.result().unwrap_err().is::<FirstError>());
 }
 
-/// D-51: a timeout cancels, and what the rule makes of that is the result.
+/// D-51: the limit of a list is the result, and not what cancelling made of its inputs.
 #[test]
-fn a_timeout_ends_a_list_as_cancelling_does() {
+fn a_list_that_is_too_slow_fails_with_a_timeout() {
     let _guard = NoLostFailures::new();
     let clock = Clock::new();
     let second = Duration::from_secs(1);
@@ -432,11 +432,63 @@ fn a_timeout_ends_a_list_as_cancelling_does() {
         .map(|input| input.add_timeout(second, &clock));
     let each = deferred_list(inputs).consume_errors().fire_on_all();
     clock.advance(second);
-    let first = list.result().unwrap_err().trap::<FirstError>().unwrap();
-    assert!(first.failure.is::<CancelledError>());
+    assert!(list.result().unwrap_err().is::<TimeoutError>());
     for result in each.result().unwrap() {
         assert!(result.unwrap_err().is::<TimeoutError>());
     }
+}
+
+/// D-51: whatever the rule, whatever the inputs do, and also where the list is waited for by another
+/// Deferred or an async block.
+#[test]
+fn no_ending_of_an_input_is_taken_for_the_time_limit() {
+    let _guard = NoLostFailures::new();
+    let clock = Clock::new();
+    let limit = Duration::from_secs(1);
+    let inputs = || {
+        let (stubborn, resolver) = Deferred::with_canceller(|resolver| {
+            let _ = resolver.callback(7);
+        });
+        let (plain, other) = Deferred::with_canceller(drop);
+        ([plain, stubborn], [resolver, other])
+    };
+    let (all, _one) = inputs();
+    let (first_value, _two) = inputs();
+    let (first_ending, _three) = inputs();
+    let (racing, _four) = inputs();
+    let (inner, _five) = inputs();
+    let (awaited, _six) = inputs();
+    let ended = [
+        deferred_list(all).fire_on_all().map(drop),
+        deferred_list(first_value).fire_on_one_callback().map(drop),
+        deferred_list(first_ending).fire_on_one().map(drop),
+        race(racing).map(drop),
+        Deferred::succeed(()).add_callback(move |()| gather_results(inner).map(drop)),
+        spawn(async move { gather_results(awaited).await.map(drop) }),
+    ]
+    .map(|list| list.add_timeout(limit, &clock));
+    clock.advance(limit);
+    for (index, list) in ended.into_iter().enumerate() {
+        let failure = list.result().unwrap_err();
+        assert!(failure.is::<TimeoutError>(), "{index}: {failure}");
+    }
+}
+
+/// D-51: who wants what has come in time gets it.
+#[test]
+fn a_function_for_the_end_of_the_time_sees_what_the_rule_made() {
+    let _guard = NoLostFailures::new();
+    let clock = Clock::new();
+    let limit = Duration::from_secs(1);
+    let (slow, _resolver) = Deferred::pending();
+    let list = deferred_list([Deferred::succeed(5), slow])
+        .consume_errors()
+        .fire_on_all()
+        .add_timeout_with(limit, &clock, |results, _| results);
+    clock.advance(limit);
+    let results = list.result().unwrap();
+    assert_eq!(results[0].as_ref().unwrap(), &5);
+    assert!(results[1].as_ref().unwrap_err().is::<CancelledError>());
 }
 
 /// D-52.

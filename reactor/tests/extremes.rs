@@ -14,8 +14,8 @@ use deferred_reactor::net::{
 };
 use deferred_reactor::testing::MemoryReactor;
 use deferred_reactor::{
-    Clock, Deferred, DeferredQueue, DeferredSemaphore, LoopingCall, Reactor, ReactorTime,
-    TimeoutError, defer_later, defer_to_thread, run_workers, sleep,
+    Clock, Deferred, DeferredQueue, DeferredSemaphore, LoopingCall, Reactor, TimeoutError,
+    defer_later, defer_to_thread, run_workers, sleep,
 };
 
 use peers::{Script, Scripts};
@@ -154,7 +154,7 @@ fn looping_calls() {
     // Once in each turn.
     let (memory, calls) = (MemoryReactor::new(), Rc::new(Cell::new(0)));
     let count = calls.clone();
-    let looping = LoopingCall::new(&*memory, move || {
+    let looping = LoopingCall::new(&memory, move || {
         count.set(count.get() + 1);
         Ok(())
     });
@@ -228,7 +228,7 @@ fn clients() {
                 memory
                     .listen_tcp("127.0.0.1:80", Scripts::new(Script::new))
                     .unwrap();
-                memory.install_name_resolver(|_, port| {
+                memory.reactor().install_name_resolver(|_, port| {
                     Deferred::succeed(vec![
                         ([127, 0, 0, 2], port).into(),
                         ([127, 0, 0, 1], port).into(),

@@ -38,7 +38,7 @@ fn telltale(journal: &Journal) -> Script {
 }
 
 fn listen(memory: &MemoryReactor, script: impl Fn() -> Script + 'static) -> std::net::SocketAddr {
-    peers::listen(memory, Scripts::new(script)).1
+    peers::listen(memory.reactor(), Scripts::new(script)).1
 }
 
 /// A connection to a telltale, which has been told that it is made.
@@ -463,17 +463,21 @@ fn it_starts_with_the_first_turn_and_ends_when_it_is_stopped() {
     let calls = journal();
     let trigger = |phase, event, name: &'static str| {
         let calls = calls.clone();
-        memory.add_system_event_trigger(phase, event, move || {
-            note(&calls, name);
-            Ok(())
-        });
+        memory
+            .reactor()
+            .add_system_event_trigger(phase, event, move || {
+                note(&calls, name);
+                Ok(())
+            });
     };
     trigger(Phase::During, SystemEvent::Startup, "starts");
     trigger(Phase::After, SystemEvent::Shutdown, "has stopped");
     let clock = memory.clock().clone();
-    memory.add_system_event_trigger(Phase::Before, SystemEvent::Shutdown, move || {
-        defer_later(&clock, SECOND, || Ok(()))
-    });
+    memory
+        .reactor()
+        .add_system_event_trigger(Phase::Before, SystemEvent::Shutdown, move || {
+            defer_later(&clock, SECOND, || Ok(()))
+        });
     assert_eq!((calls.take(), memory.is_running()), (vec![], false));
     let peer = memory.connect(telltale(&calls));
     memory.pump();
@@ -517,13 +521,17 @@ fn what_is_given_to_threads_is_done_in_the_next_turn() {
             order.lock().unwrap().push(number);
             Ok(thread::current().id())
         };
-        drop(defer_to_thread(&memory, job).add_callback(move |id| {
-            assert_eq!(id, here);
-            note(&calls, number.to_string());
-            Ok(())
-        }));
+        drop(
+            defer_to_thread(memory.reactor(), job).add_callback(move |id| {
+                assert_eq!(id, here);
+                note(&calls, number.to_string());
+                Ok(())
+            }),
+        );
     }
-    let failed = defer_to_thread(&memory, || -> Result<(), Failure> { panic!("in a job") });
+    let failed = defer_to_thread(memory.reactor(), || -> Result<(), Failure> {
+        panic!("in a job")
+    });
     assert!(calls.borrow().is_empty());
     memory.pump();
     let numbers: Vec<u32> = (0..20).collect();
@@ -538,7 +546,7 @@ fn what_is_given_to_threads_is_done_in_the_next_turn() {
             .contains("in a job")
     );
 
-    memory.call_in_thread(|| ());
+    memory.reactor().call_in_thread(|| ());
     memory.stop().unwrap();
     memory.pump();
     assert!(!memory.is_running());

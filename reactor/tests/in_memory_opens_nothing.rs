@@ -26,7 +26,7 @@ fn a_reactor_in_memory_opens_nothing() {
         .listen_tcp("127.0.0.1:0", Scripts::new(Script::echo))
         .unwrap();
     let peer = memory.connect(Script::echo());
-    drop(defer_to_thread(&memory, || Ok(())));
+    drop(defer_to_thread(memory.reactor(), || Ok(())));
     assert_eq!(peer.exchange("x"), b"x");
     memory.advance(Duration::from_secs(3600));
     assert_eq!(open(), before);
@@ -34,7 +34,9 @@ fn a_reactor_in_memory_opens_nothing() {
     memory.run().unwrap_err();
     memory.pump();
     let stop = memory.reactor().clone();
-    memory.call_when_running(move || stop.stop().unwrap());
+    memory
+        .reactor()
+        .call_when_running(move || stop.stop().unwrap());
     memory.run().unwrap();
     assert_eq!(open(), before);
 }

@@ -163,27 +163,26 @@ fn panics_that_are_logged() {
     memory.pump();
     assert_logged(lines);
 
-    let (lines, _) = located!(memory.call_when_running(bad); line!());
+    let (lines, _) = located!(memory.reactor().call_when_running(bad); line!());
     assert_logged(lines);
 
     let (lines, _) = located!(memory.remote().call_from_thread(|_| bad()).unwrap(); line!());
     memory.pump();
     assert_logged(lines);
 
-    let (lines, _) = located!(memory.call_in_thread(bad); line!());
+    let (lines, _) = located!(memory.reactor().call_in_thread(bad); line!());
     memory.pump();
     assert_logged(lines);
 
     let event = SystemEvent::Named("event");
-    let (lines, _) =
-        located!(memory.add_system_event_trigger(Phase::During, event, bad_result); line!());
-    assert!(memory.fire_system_event("event").is_fired());
+    let (lines, _) = located!(memory.reactor().add_system_event_trigger(Phase::During, event, bad_result); line!());
+    assert!(memory.reactor().fire_system_event("event").is_fired());
     assert_logged(lines);
 
-    let (lines, id) = located!(memory.add_observer(Bad("turn")); line!());
+    let (lines, id) = located!(memory.reactor().add_observer(Bad("turn")); line!());
     memory.call_later(Duration::ZERO, || {});
     memory.turn();
-    memory.remove_observer(id).unwrap();
+    memory.reactor().remove_observer(id).unwrap();
     assert_logged(lines);
 
     let (lines, _) = located!(on_unhandled(|_| bad()); line!());

@@ -760,7 +760,7 @@ fn a_reactor_in_memory_is_measured_by_its_own_clock() {
     let measure = || {
         let memory = MemoryReactor::new();
         let told = Told::by(memory.reactor());
-        memory.set_slow_callback_limit(ms(200));
+        memory.reactor().set_slow_callback_limit(ms(200));
         track_pending(true);
         memory.start().unwrap();
         let clock = Rc::new(Cell::new(Some(memory.clock().clone())));
@@ -772,7 +772,7 @@ fn a_reactor_in_memory_is_measured_by_its_own_clock() {
         memory.pump();
         memory.advance(ms(100));
         let pending: Vec<_> = pending_deferreds().lines();
-        let stats = memory.stats();
+        let stats = memory.reactor().stats();
         track_pending(false);
         drop(nap);
         let slow = told.slow.borrow().clone();

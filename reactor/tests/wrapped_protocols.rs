@@ -39,14 +39,19 @@ macro_rules! endings {
         fn read_connection_lost(&mut self, handle: &$handle) {
             self.read_end($transport(handle));
         }
+        fn peer_closed(&mut self, handle: &$handle) {
+            self.note("peer closed");
+            $transport(handle).resume_producing();
+        }
         fn write_connection_lost(&mut self, _: &$handle) {
             self.note("write lost");
         }
         fn write_blocked(&mut self, _: &$handle) {
             self.note("blocked");
         }
-        fn write_drained(&mut self, _: &$handle) {
+        fn write_drained(&mut self, handle: &$handle) {
             self.note("drained");
+            $transport(handle).pause_producing();
         }
         fn connection_lost(&mut self, reason: &Failure) {
             self.note(&format!("lost: {reason}"));
@@ -98,7 +103,8 @@ fn life<P: Protocol>(message: &str, protocol: impl FnOnce(Noting) -> P) -> Vec<S
     peer.block_writes(10);
     peer.exchange(message);
     peer.unblock_writes();
-    memory.pump();
+    memory.pump(); // which pauses the protocol
+    peer.exchange(message);
     peer.close_sending();
     memory.pump();
     journal.take()
@@ -113,11 +119,13 @@ fn a_protocol_is_told_everything_whatever_goes_around_it() {
         "blocked",
         "got hello",
         "drained",
+        "peer closed",
+        "got hello",
         "read lost",
         "write lost",
     ];
-    assert_eq!(plain[..6], want);
-    assert!(plain[6].starts_with("lost: "), "{plain:?}");
+    assert_eq!(plain[..8], want);
+    assert!(plain[8].starts_with("lost: "), "{plain:?}");
     assert_eq!(
         life("hello\n", |noting| LineReceiver::new(noting)
             .delimiter("\n")),
@@ -167,6 +175,91 @@ fn a_factory_is_told_everything_whatever_goes_around_it() -> Result<(), Failure>
     Ok(())
 }
 
+/// PR-30: a slow callback is named after the protocol inside.
+#[test]
+fn a_wrapped_protocol_keeps_its_name() {
+    let noting = || Noting(Journal::default());
+    let minute = Duration::from_secs(60);
+    let wrapped: [Box<dyn Protocol>; 5] = [
+        Box::new(LineReceiver::new(noting())),
+        Box::new(NetstringReceiver::new(noting())),
+        Box::new(TimeoutProtocol::idle(minute, noting())),
+        build(&LimitConnectionsFactory::new(One::of(noting()))),
+        build(&ThrottlingFactory::new(One::of(noting()))),
+    ];
+    for protocol in wrapped {
+        assert_eq!(protocol.type_name(), std::any::type_name::<Noting>());
+    }
+}
+
+/// PR-30: methods that the traits get later. A default method that a wrapper does not forward compiles,
+/// and hides from the protocol inside what has happened.
+#[test]
+fn wrappers_forward_every_method() {
+    let traits = concat!(
+        include_str!("../src/net/protocol.rs"),
+        include_str!("../src/net/client_factory.rs")
+    );
+    let wrappers = [
+        include_str!("../src/net/protocol.rs"),
+        include_str!("../src/net/client_factory.rs"),
+        include_str!("../src/net/reconnecting.rs"),
+        include_str!("../src/policies/wrapper.rs"),
+        include_str!("../src/policies/limit_connections.rs"),
+        include_str!("../src/policies/throttling.rs"),
+        include_str!("../src/protocols/timeout.rs"),
+        include_str!("../src/protocols/line.rs"),
+        include_str!("../src/protocols/strings.rs"),
+    ];
+    let mut seen = 0;
+    for (name, types) in [
+        (
+            "Protocol",
+            &[
+                "ProtocolWrapper",
+                "TimeoutProtocol",
+                "LineReceiver",
+                "StringReceiver",
+            ][..],
+        ),
+        (
+            "Factory",
+            &[
+                "Rc",
+                "ReconnectingClientFactory",
+                "LimitConnectionsFactory",
+                "ThrottlingFactory",
+            ],
+        ),
+        (
+            "ClientFactory",
+            &["Rc", "ReconnectingClientFactory", "ThrottlingFactory"],
+        ),
+    ] {
+        let methods = methods_of(traits, &format!("pub trait {name}: "));
+        assert!(methods.len() > 2, "{methods:?}");
+        for one in types {
+            let head = format!("> {name} for {one}<");
+            let source = wrappers.iter().find(|source| source.contains(&head));
+            let source = source.unwrap_or_else(|| panic!("no file has \"{head}\""));
+            assert_eq!(methods_of(source, &head), methods, "{head}");
+            seen += 1;
+        }
+    }
+    assert_eq!(seen, 11);
+}
+
+/// The names of the functions in the block whose first line contains `head`, sorted.
+fn methods_of<'a>(source: &'a str, head: &str) -> Vec<&'a str> {
+    let lines = source.lines().skip_while(|line| !line.contains(head));
+    let block = lines.take_while(|line| *line != "}");
+    let mut names: Vec<&str> = block
+        .filter_map(|line| line.strip_prefix("    fn ")?.split('(').next())
+        .collect();
+    names.sort_unstable();
+    names
+}
+
 /// Makes one protocol.
 struct One(RefCell<Option<Noting>>, Journal);
 
@@ -209,6 +302,9 @@ impl Protocol for Boxed {
     }
     fn read_connection_lost(&mut self, transport: &Transport) {
         self.0.read_connection_lost(transport);
+    }
+    fn peer_closed(&mut self, transport: &Transport) {
+        self.0.peer_closed(transport);
     }
     fn write_connection_lost(&mut self, transport: &Transport) {
         self.0.write_connection_lost(transport);

@@ -211,7 +211,9 @@ impl InMemory {
         let (notes_in, notes) = mpsc::channel();
         NOTES.set(Some(notes_in));
         KEPT.take();
-        reactor.listen_tcp("127.0.0.1:80", site(&reactor)).unwrap();
+        reactor
+            .listen_tcp("127.0.0.1:80", site(reactor.reactor()))
+            .unwrap();
         Self { reactor, notes }
     }
 

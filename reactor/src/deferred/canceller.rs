@@ -6,7 +6,7 @@ use std::rc::Weak;
 
 #[cfg(doc)]
 use super::Deferred;
-use super::chain::{self, ChainRoot};
+use super::chain::{self, ChainRoot, Line, Why};
 
 /// Cancels a Deferred that has been moved elsewhere.
 ///
@@ -31,11 +31,18 @@ impl Canceller {
         Self { root }
     }
 
+    /// Cancels what the Deferred waits for, since its time is up.
+    pub(super) fn time_is_up(&self, line: Line) {
+        if let Some(root) = self.root.as_ref().and_then(Weak::upgrade) {
+            chain::cancel(root, line, Why::TimeIsUp);
+        }
+    }
+
     /// Cancels what the Deferred waits for, as [`Deferred::cancel`] does.
     #[track_caller]
     pub fn cancel(&self) {
         if let Some(root) = self.root.as_ref().and_then(Weak::upgrade) {
-            chain::cancel(root, Location::caller());
+            chain::cancel(root, Location::caller(), Why::Asked);
         }
     }
 }

@@ -398,6 +398,8 @@ enum Progress {
     Pending,
     /// The canceller is running; it may still fire.
     Cancelling,
+    /// The same, and the time is up: what stands for others ends now, whatever they do.
+    TimingOut,
     /// Cancelled without a canceller: one late firing is accepted and ignored.
     CancelledEarly,
     Fired,
@@ -455,6 +457,15 @@ impl Chain {
     }
 }
 
+/// Why a chain is cancelled.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Why {
+    /// Somebody has asked for it.
+    Asked,
+    /// A time limit is over, which is to be the result.
+    TimeIsUp,
+}
+
 /// The root of a chain, whatever its type.
 pub(crate) trait ChainRoot {
     fn chain(&self) -> &Chain;
@@ -465,7 +476,7 @@ pub(crate) trait ChainRoot {
     }
 
     /// Cancels the root itself, if it has not fired.
-    fn cancel_root(self: Rc<Self>, at: Line);
+    fn cancel_root(self: Rc<Self>, at: Line, why: Why);
 }
 
 /// The first node of a chain: what the resolver fires.
@@ -528,6 +539,11 @@ impl<T: 'static> Root<T> {
         }
     }
 
+    /// While the canceller runs: whether the time is up.
+    pub(crate) fn is_timing_out(&self) -> bool {
+        self.chain.progress.get() == Progress::TimingOut
+    }
+
     /// Drops a canceller that will not be called. A panic in that must not cost the result.
     fn drop_canceller(&self) {
         if let Some(canceller) = self.canceller.take()
@@ -550,7 +566,7 @@ impl<T: 'static> Root<T> {
         at: Line,
     ) -> Result<(), AlreadyCalledError> {
         match self.chain.progress.get() {
-            Progress::Pending | Progress::Cancelling => {
+            Progress::Pending | Progress::Cancelling | Progress::TimingOut => {
                 pending::ended(&*self);
                 self.chain.progress.set(Progress::Fired);
                 self.chain.fired.set(at);
@@ -618,14 +634,17 @@ impl<T: 'static> ChainRoot for Root<T> {
         &self.chain
     }
 
-    fn cancel_root(self: Rc<Self>, at: Line) {
+    fn cancel_root(self: Rc<Self>, at: Line, why: Why) {
         if self.chain.progress.get() != Progress::Pending {
             return;
         }
         let after = match self.canceller.take() {
             None => Progress::CancelledEarly,
             Some(canceller) => {
-                self.chain.progress.set(Progress::Cancelling);
+                self.chain.progress.set(match why {
+                    Why::Asked => Progress::Cancelling,
+                    Why::TimeIsUp => Progress::TimingOut,
+                });
                 let resolver = Resolver::for_canceller(self.clone());
                 if let Err(payload) = catch(|| canceller(resolver)) {
                     self.log_canceller(payload);
@@ -674,19 +693,19 @@ pub(crate) fn wake<T: 'static>(node: &Rc<dyn Source<T>>, root: &Rc<dyn ChainRoot
 }
 
 /// Cancels what the chain waits for: its own root, or the innermost chain that it is suspended on.
-pub(crate) fn cancel(root: Rc<dyn ChainRoot>, at: Line) {
+pub(crate) fn cancel(root: Rc<dyn ChainRoot>, at: Line, why: Why) {
     let mut others = Vec::new();
     let first = innermost(root, &mut others);
     // An async block waits for several at once. It goes on when all of them are cancelled: the
     // first CancelledError may make it drop the others.
     let _held = (!others.is_empty()).then(task::hold);
     if let Some(first) = first {
-        first.cancel_root(at);
+        first.cancel_root(at, why);
     }
     let mut next = 0;
     while let Some(root) = others.get(next).cloned() {
         if let Some(innermost) = innermost(root, &mut others) {
-            innermost.cancel_root(at);
+            innermost.cancel_root(at, why);
         }
         next += 1;
     }

@@ -15,6 +15,7 @@ use super::failure::Failure;
 /// With [`set_debugging`](crate::deferred::set_debugging) on it also tells where the Deferred was made and where it
 /// was fired first.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct AlreadyCalledError {
     pub(crate) history: Option<History>,
 }

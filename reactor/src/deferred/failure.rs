@@ -15,8 +15,8 @@ use crate::guard;
 
 /// An error of any type, and where it arose.
 ///
-/// `Display` shows the error itself. `Debug` shows it together with its sources, as one sentence,
-/// which is what `fn main() -> Result<(), Failure>` prints; `{:#?}` adds the source line.
+/// `Display` shows the error itself, and `{:#}` adds its sources, as one sentence. So does `Debug`, which
+/// is what `fn main() -> Result<(), Failure>` prints; `{:#?}` adds the source line.
 ///
 /// The `?` operator makes one from the error it meets, so a callback that returns `Result<T, Failure>`
 /// may use any error type; an errback that wants to know which one it got asks with
@@ -235,6 +235,18 @@ impl Failure {
     }
 }
 
+impl Failure {
+    fn write_with_sources(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.0.error)?;
+        let mut source = self.0.error.source();
+        while let Some(error) = source {
+            write!(f, ": {error}")?;
+            source = error.source();
+        }
+        Ok(())
+    }
+}
+
 /// What [`Failure::share`] keeps of an error that cannot be cloned.
 #[derive(Debug, Clone)]
 struct ErrorText {
@@ -284,18 +296,16 @@ impl From<Failure> for Box<dyn Error> {
 
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if f.alternate() {
+            return self.write_with_sources(f);
+        }
         fmt::Display::fmt(&self.0.error, f)
     }
 }
 
 impl fmt::Debug for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.0.error)?;
-        let mut source = self.0.error.source();
-        while let Some(error) = source {
-            write!(f, ": {error}")?;
-            source = error.source();
-        }
+        self.write_with_sources(f)?;
         if f.alternate() {
             write!(f, " (at {})", self.0.location)?;
         }
@@ -367,5 +377,7 @@ mod tests {
             "cannot read the port: invalid digit found in string"
         );
         assert!(format!("{failure:#?}").contains("failure.rs:"));
+        assert_eq!(format!("{failure:#}"), format!("{failure:?}"));
+        assert_eq!(format!("{failure}"), "cannot read the port");
     }
 }

@@ -10,13 +10,14 @@
 //! ```
 //!
 //! The result has no canceller of its own to speak of: cancelling it cancels the inputs, and it
-//! then ends by its rule, at once or when the last input does so which had other plans.
+//! then ends by its rule, at once or when the last input does so which had other plans. At the end of
+//! a time limit it does not wait for them, and fails.
 
 use std::cell::Cell;
 use std::fmt;
 use std::rc::{Rc, Weak};
 
-use super::chain::{self, CancelFn, Line, Root};
+use super::chain::{self, CancelFn, Line, Root, Why};
 use super::unhandled::{self, Unhandled};
 use super::{CancelledError, Canceller, Deferred, Failure, FailureGroup, Resolver, Step, nested};
 
@@ -122,7 +123,7 @@ impl<T: 'static, R: Rule<T>> Gathering<T, R> {
         let inputs = self.inputs.take();
         for input in &inputs {
             if let Some(root) = input.root.as_ref().and_then(Weak::upgrade) {
-                chain::cancel(root, self.terms.line);
+                chain::cancel(root, self.terms.line, Why::Asked);
             }
         }
         let rule = self.rule.take();
@@ -140,7 +141,12 @@ fn cancel_inputs_of<T: 'static, R: Rule<T> + 'static>(
     Box::new(move |resolver| {
         if let Some(found) = gathering.upgrade() {
             found.is_cancelled.set(true);
+            // When the time is up, the rule has no say: what cancelling makes of the inputs is no result.
+            let given_up = resolver
+                .is_timing_out()
+                .then(|| (found.rule.take(), found.resolver.take()));
             found.cancel_inputs();
+            drop(given_up);
             resolver.wait_on(cancel_inputs_of(gathering));
         }
     })

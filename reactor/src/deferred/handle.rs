@@ -4,7 +4,7 @@ use std::fmt;
 use std::panic::Location;
 use std::rc::Rc;
 
-use super::chain::{self, ChainRoot, Line, Link, Root, Source};
+use super::chain::{self, ChainRoot, Line, Link, Root, Source, Why};
 use super::unhandled::{self, Unhandled, is_debugging};
 #[cfg(doc)]
 use super::{CancelledError, on_unhandled};
@@ -289,7 +289,7 @@ impl<T> Deferred<T> {
     #[track_caller]
     pub fn cancel(&self) {
         if let Some(State::Pending { root, .. }) = &self.state {
-            chain::cancel(root.clone(), Location::caller());
+            chain::cancel(root.clone(), Location::caller(), Why::Asked);
         }
     }
 

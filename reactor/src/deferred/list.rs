@@ -69,9 +69,11 @@ pub fn gather_results<T>(inputs: impl IntoIterator<Item = Deferred<T>>) -> Defer
 ///
 /// Inputs that have fired before count at once, so the list may have fired when it is made.
 /// Cancelling it cancels every input, and it then ends by its rule from what they end with. Once it
-/// has fired, cancelling it leaves alone those that go on. A
-/// [timeout](crate::Deferred::add_timeout) is a cancel, so it ends the list in the same way: to have
-/// [`TimeoutError`](crate::TimeoutError) from each input, add the timeout to these.
+/// has fired, cancelling it leaves alone those that go on. At the end of a
+/// [time limit](crate::Deferred::add_timeout) the inputs are cancelled, and the list fails with
+/// [`TimeoutError`](crate::TimeoutError). To have the results that came in time, add the limit to each
+/// input, or use [`add_timeout_with`](crate::Deferred::add_timeout_with), which ends the list by its
+/// rule.
 ///
 /// ```
 /// use deferred_reactor::{Deferred, Failure, deferred_list};

@@ -73,8 +73,9 @@ pub use handle::Deferred;
 pub(crate) use handle::State;
 pub use list::{DeferredList, FirstError, deferred_list, gather_results};
 pub use lock::DeferredLock;
+use outcome::Step;
 pub(crate) use outcome::call_for;
-pub use outcome::{Outcome, Step, maybe_deferred};
+pub use outcome::{Outcome, maybe_deferred};
 pub use pauser::Pauser;
 pub use pending::{
     PendingDeferreds, PendingLine, is_tracking_pending, pending_deferreds, track_pending,

@@ -6,6 +6,7 @@ use std::panic::Location;
 use std::pin::Pin;
 use std::rc::Rc;
 
+use self::sealed::IntoStep;
 use super::chain::{ChainRoot, Source};
 use super::{Deferred, Failure, State, task};
 use crate::guard::catch;
@@ -14,7 +15,8 @@ use crate::guard::catch;
 ///
 /// `Box::pin(async { ... })` does as well, and is [spawned](super::spawn). There are just these,
 /// each a type of its own, which lets `Ok(x)` stand in a closure without saying what the error type
-/// is. (A future of any type cannot be among them: nobody can promise that `Result` is none.)
+/// is. (A future of any type cannot be among them: nobody can promise that `Result` is none.) The trait
+/// is sealed: other crates use it in bounds and cannot implement it.
 ///
 /// | in Twisted, a callback      | here                                                       |
 /// |-----------------------------|------------------------------------------------------------|
@@ -29,18 +31,42 @@ use crate::guard::catch;
             nothing is `Ok(())`, another error becomes a `Failure` with `?`, and an async block a \
             Deferred with `spawn(...)`"
 )]
-pub trait Outcome {
+pub trait Outcome: IntoStep<<Self as Outcome>::Value> {
     /// What the chain goes on with.
     type Value: 'static;
 
     /// The same as a Deferred; a `Result` becomes a fired one, without an allocation.
     fn into_deferred(self) -> Deferred<Self::Value>;
+}
 
-    #[doc(hidden)]
-    fn into_step(self) -> Step<Self::Value>
-    where
-        Self: Sized,
-    {
+mod sealed {
+    use super::Step;
+
+    /// What only this module implements.
+    pub trait IntoStep<U: 'static>: Sized {
+        fn into_step(self) -> Step<U>;
+    }
+}
+
+impl<U: 'static> IntoStep<U> for Result<U, Failure> {
+    #[inline]
+    fn into_step(self) -> Step<U> {
+        Step::Now(self)
+    }
+}
+
+impl<U: 'static> IntoStep<U> for Deferred<U> {
+    fn into_step(self) -> Step<U> {
+        self.into()
+    }
+}
+
+impl<F, U> IntoStep<U> for Pin<Box<F>>
+where
+    F: Future<Output = Result<U, Failure>> + ?Sized + 'static,
+    U: 'static,
+{
+    fn into_step(self) -> Step<U> {
         self.into_deferred().into()
     }
 }
@@ -51,11 +77,6 @@ impl<U: 'static> Outcome for Result<U, Failure> {
     #[track_caller]
     fn into_deferred(self) -> Deferred<U> {
         Deferred::from_result(self)
-    }
-
-    #[inline]
-    fn into_step(self) -> Step<U> {
-        Step::Now(self)
     }
 }
 
@@ -117,10 +138,9 @@ pub(crate) fn call_for<R: Outcome>(
 /// What a callback leads to.
 ///
 /// Slimmer than a [`Deferred`], and without its `Drop`: this is what the hot path carries.
-#[doc(hidden)]
 #[allow(
     private_interfaces,
-    reason = "public only to be named in a hidden method"
+    reason = "public only to be named in a sealed trait"
 )]
 pub enum Step<T: 'static> {
     /// The chain goes on at once.

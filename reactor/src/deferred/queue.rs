@@ -81,6 +81,7 @@ impl<T> DeferredQueue<T> {
 
     /// Keeps at most so many objects that nobody has asked for yet. With 0, an object can only be
     /// put when somebody waits for it.
+    #[must_use]
     pub fn with_size(self, objects: usize) -> Self {
         let size = Some(objects);
         self.shared.limits.set(Limits {
@@ -91,6 +92,7 @@ impl<T> DeferredQueue<T> {
     }
 
     /// Lets at most so many wait for an object. With 0, nobody can.
+    #[must_use]
     pub fn with_backlog(self, gets: usize) -> Self {
         let backlog = Some(gets);
         self.shared.limits.set(Limits {

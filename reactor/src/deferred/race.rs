@@ -12,7 +12,8 @@ use super::{Deferred, Failure, FailureGroup};
 /// later changes nothing and is not reported. Several inputs that have fired before are taken in
 /// their order.
 ///
-/// Cancelling the race cancels every input. It then fails, unless a canceller comes up with a value.
+/// Cancelling the race cancels every input. It then fails, unless a canceller comes up with a value. At
+/// the end of a [time limit](Deferred::add_timeout) it fails with [`TimeoutError`](crate::TimeoutError).
 ///
 /// # Errors
 ///

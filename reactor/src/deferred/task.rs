@@ -34,7 +34,9 @@ use std::thread::{self, ThreadId};
 
 use slab::Slab;
 
-use super::chain::{self, AWAITED, Chain, ChainRoot, Flow, Lane, Line, Moved, Root, Source, Tail};
+use super::chain::{
+    self, AWAITED, Chain, ChainRoot, Flow, Lane, Line, Moved, Root, Source, Tail, Why,
+};
 use super::{AbandonedError, CancelledError, Deferred, Failure, pending};
 use crate::guard::{catch, log_panic};
 use crate::health::{self, Callback, CallbackKind};
@@ -85,7 +87,7 @@ struct Task<F, T: 'static> {
     future: Cell<Option<F>>,
     status: Cell<Status>,
     /// Where it was cancelled while it was being polled.
-    cancelled: Cell<Option<Line>>,
+    cancelled: Cell<Option<(Line, Why)>>,
     /// What it awaits beside the chain that its own is noted to wait on: with `join` and `select`.
     also_awaited: RefCell<Vec<Weak<dyn ChainRoot>>>,
 }
@@ -147,8 +149,8 @@ where
                     if self.status.replace(Status::Asleep) == Status::PolledAgain {
                         continue;
                     }
-                    if let Some(at) = self.cancelled.take() {
-                        chain::cancel(self, at);
+                    if let Some((at, why)) = self.cancelled.take() {
+                        chain::cancel(self, at, why);
                     }
                     return Moved::Rested;
                 }
@@ -264,9 +266,9 @@ impl<F: 'static, T: 'static> ChainRoot for Task<F, T> {
     }
 
     /// It awaits no Deferred that could be cancelled in its place.
-    fn cancel_root(self: Rc<Self>, at: Line) {
+    fn cancel_root(self: Rc<Self>, at: Line, why: Why) {
         if self.status.get() != Status::Asleep {
-            self.cancelled.set(Some(at));
+            self.cancelled.set(Some((at, why)));
             return;
         }
         if let Some(future) = self.future.take() {

@@ -5,7 +5,7 @@ use std::panic::Location;
 use std::rc::Rc;
 use std::time::Duration;
 
-use super::{CancelledError, Deferred, Failure, Outcome, TimeoutError};
+use super::{CancelledError, Canceller, Deferred, Failure, Outcome, TimeoutError};
 use crate::time::ReactorTime;
 
 impl<T> Deferred<T> {
@@ -15,6 +15,10 @@ impl<T> Deferred<T> {
     /// It then fails with [`TimeoutError`], unless a canceller or an errback added before decided
     /// on something else than [`CancelledError`]. Callbacks added later, and Deferreds that these
     /// return, may take as long as they like.
+    ///
+    /// A [list](crate::deferred_list) or a [race](crate::race) that is too slow fails with
+    /// [`TimeoutError`] at once, and its inputs are cancelled; what becomes of them is no part of the
+    /// result.
     ///
     /// ```
     /// # use std::time::Duration;
@@ -28,7 +32,8 @@ impl<T> Deferred<T> {
     #[track_caller]
     pub fn add_timeout(self, timeout: Duration, clock: &impl ReactorTime) -> Self {
         let line = Location::caller();
-        self.add_timeout_with(timeout, clock, move |result, timeout| match result {
+        let end = move |canceller: &Canceller| canceller.time_is_up(line);
+        self.limit(timeout, clock, end, move |result, timeout| match result {
             Err(failure) if failure.is::<CancelledError>() => {
                 Err(Failure::cloneable_at(TimeoutError::new(timeout), line))
             }
@@ -39,7 +44,8 @@ impl<T> Deferred<T> {
     /// Like [`add_timeout`](Self::add_timeout), with a function that decides what comes of it.
     ///
     /// When the time is up and the Deferred has been cancelled, it gets the result as it stands,
-    /// usually a [`CancelledError`], and the timeout; what it returns is the new result.
+    /// usually a [`CancelledError`], and the timeout; what it returns is the new result. A list that was
+    /// cancelled ends by its rule, so the function may take what has come in time.
     ///
     /// ```
     /// # use std::time::Duration;
@@ -58,6 +64,17 @@ impl<T> Deferred<T> {
         clock: &impl ReactorTime,
         on_timeout: impl FnOnce(Result<T, Failure>, Duration) -> R + 'static,
     ) -> Self {
+        self.limit(timeout, clock, Canceller::cancel, on_timeout)
+    }
+
+    #[track_caller]
+    fn limit<R: Outcome<Value = T>>(
+        self,
+        timeout: Duration,
+        clock: &impl ReactorTime,
+        end: impl FnOnce(&Canceller) + 'static,
+        on_timeout: impl FnOnce(Result<T, Failure>, Duration) -> R + 'static,
+    ) -> Self {
         if self.is_fired() {
             return self;
         }
@@ -66,7 +83,7 @@ impl<T> Deferred<T> {
         let flag = is_up.clone();
         let call = clock.call_later(timeout, move || {
             flag.set(true);
-            canceller.cancel();
+            end(&canceller);
         });
         self.add_both(move |result| {
             if is_up.get() {

@@ -203,9 +203,7 @@ impl AcceptBackoff {
 pub(super) fn is_shortage(error: &io::Error) -> bool {
     #[cfg(unix)]
     {
-        use rustix::io::Errno;
-        let shortages = [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM];
-        let numbers = shortages.map(Errno::raw_os_error);
+        let numbers = [libc::EMFILE, libc::ENFILE, libc::ENOBUFS, libc::ENOMEM];
         error
             .raw_os_error()
             .is_some_and(|number| numbers.contains(&number))

@@ -74,8 +74,6 @@ mod tests {
     use std::cell::RefCell;
     use std::collections::{BTreeMap, VecDeque};
 
-    use rustix::io::Errno;
-
     use crate::net::{PortStats, Protocol, Transport, for_protocol};
     use crate::testing::{MemoryConnection, MemoryReactor};
     use crate::{Failure, net::Port};
@@ -99,23 +97,19 @@ mod tests {
 
     /// A port where two clients wait, and accepting fails with these numbers first.
     fn failing(
-        errors: impl IntoIterator<Item = Errno>,
+        errors: impl IntoIterator<Item = i32>,
     ) -> (MemoryReactor, Port, [MemoryConnection; 2]) {
         let memory = MemoryReactor::new();
         let address = "127.0.0.1:80";
         let port = memory.listen_tcp(address, for_protocol(|| Hello)).unwrap();
         let clients = [(), ()].map(|()| memory.connect_to(address).unwrap());
-        let errors = errors.into_iter().map(Errno::raw_os_error);
-        FAILURES.set(errors.collect());
+        FAILURES.set(errors.into_iter().collect());
         memory.pump();
         (memory, port, clients)
     }
 
-    fn stats_of(port: &Port, accepted: u64, failed: &[(Errno, u64)], rests: u64) {
-        let failed: BTreeMap<i32, u64> = failed
-            .iter()
-            .map(|(error, count)| (error.raw_os_error(), *count))
-            .collect();
+    fn stats_of(port: &Port, accepted: u64, failed: &[(i32, u64)], rests: u64) {
+        let failed: BTreeMap<i32, u64> = failed.iter().copied().collect();
         let want = PortStats {
             accepted,
             failed,
@@ -129,21 +123,21 @@ mod tests {
     #[test]
     fn errors_of_single_connections_are_counted_and_accepting_goes_on() {
         for error in [
-            Errno::NETDOWN,
-            Errno::PROTO,
-            Errno::NOPROTOOPT,
-            Errno::HOSTDOWN,
-            Errno::HOSTUNREACH,
-            Errno::OPNOTSUPP,
-            Errno::NETUNREACH,
-            Errno::CONNABORTED,
-            Errno::CONNRESET,
-            Errno::PERM,
-            Errno::TIMEDOUT,
+            libc::ENETDOWN,
+            libc::EPROTO,
+            libc::ENOPROTOOPT,
+            libc::EHOSTDOWN,
+            libc::EHOSTUNREACH,
+            libc::EOPNOTSUPP,
+            libc::ENETUNREACH,
+            libc::ECONNABORTED,
+            libc::ECONNRESET,
+            libc::EPERM,
+            libc::ETIMEDOUT,
         ] {
             let (_memory, port, clients) = failing([error; 2]);
             for client in clients {
-                assert_eq!(client.received(), b"hello", "{error}");
+                assert_eq!(client.received(), b"hello", "error {error}");
             }
             stats_of(&port, 2, &[(error, 2)], 0);
         }
@@ -152,7 +146,7 @@ mod tests {
     /// F-13.
     #[test]
     fn only_a_shortage_lets_clients_wait() {
-        for error in [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM] {
+        for error in [libc::EMFILE, libc::ENFILE, libc::ENOBUFS, libc::ENOMEM] {
             let (memory, port, clients) = failing([error]);
             assert!(clients[0].received().is_empty());
             stats_of(&port, 0, &[], 1);
@@ -168,7 +162,7 @@ mod tests {
     /// F-13: a socket that is broken neither keeps the loop busy nor costs the clients their place.
     #[test]
     fn nothing_but_errors_lets_the_port_rest_and_refuses_nobody() {
-        let (memory, port, clients) = failing([Errno::INVAL; 200]);
+        let (memory, port, clients) = failing([libc::EINVAL; 200]);
         assert_eq!(port.stats().rests, 1);
         for _ in 0..3 {
             memory.advance(crate::net::accept_backoff::REST);

@@ -34,6 +34,7 @@ pub struct Connector(Rc<Dialer>);
 
 /// What a connector is doing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum ConnectorState {
     /// Nothing.
     Disconnected,

@@ -267,9 +267,8 @@ impl Dialer {
                     self.compete(core, [Address::Tcp(*address)].into());
                 }
                 Host::Name(name, port) => self.look_up(core, name, *port),
-                Host::Invalid(text) => {
-                    let cause = "not a host and a port number with a colon between them";
-                    self.fail_lookup(core, text, cause.into());
+                Host::Invalid(error) => {
+                    self.fail_lookup(core, &error.text, error.clone().into());
                 }
             },
             #[cfg(unix)]

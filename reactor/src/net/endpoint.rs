@@ -5,7 +5,10 @@
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
+use std::str::FromStr;
 use std::time::Duration;
+
+use super::endpoint_text::{Description, EndpointError, EndpointProblem};
 
 #[cfg(unix)]
 use std::path::{Path, PathBuf};
@@ -18,9 +21,10 @@ const DEFAULT_ATTEMPT_DELAY: Duration = Duration::from_millis(250);
 
 /// A TCP port to connect to (Twisted's `HostnameEndpoint` and `TCP4ClientEndpoint`).
 ///
-/// Made out of `"host:port"`, `(host, port)` or a `SocketAddr`. The host is a name or an IP address;
-/// an IPv6 address before a colon stands in brackets. A text that is none of this fails when it is
-/// connected to, like a name that does not exist.
+/// Made out of `"host:port"`, `(host, port)` or a `SocketAddr`, or a description such as
+/// `"tcp:host=example.org:port=80:timeout=5"` (Twisted's `clientFromString`). The host is a name or an IP
+/// address; an IPv6 address before a colon stands in brackets. A text that is none of this fails when it
+/// is connected to, like a name that does not exist; [`str::parse`] tells at once what is wrong with it.
 ///
 /// ```
 /// use std::time::Duration;
@@ -45,7 +49,7 @@ pub(super) enum Host {
     /// To be looked up.
     Name(String, u16),
     /// No host and port.
-    Invalid(String),
+    Invalid(EndpointError),
 }
 
 impl TcpClientEndpoint {
@@ -87,22 +91,46 @@ impl TcpClientEndpoint {
     }
 
     fn parse(text: &str) -> Self {
+        text.parse()
+            .unwrap_or_else(|error| Self::with_host(Host::Invalid(error)))
+    }
+
+    /// `host:port`. `None` if it is not that.
+    fn parse_short(text: &str) -> Option<Self> {
         if let Ok(address) = text.parse() {
-            return Self::with_host(Host::Address(address));
+            return Some(Self::with_host(Host::Address(address)));
         }
-        let parts = text.rsplit_once(':');
-        Self::with_host(match parts.map(|(host, port)| (host, port.parse())) {
-            // A colon that is left belongs to an IPv6 address, and then there is no telling which
-            // colon the port begins at; unless the address is in brackets, as one with a zone is.
-            Some((host, Ok(port))) if !host.contains(':') => Host::Name(host.to_owned(), port),
-            Some((host, Ok(port))) => {
-                match host.strip_prefix('[').and_then(|h| h.strip_suffix(']')) {
-                    Some(host) => Host::Name(host.to_owned(), port),
-                    None => Host::Invalid(text.to_owned()),
-                }
-            }
-            _ => Host::Invalid(text.to_owned()),
-        })
+        let (host, port) = text.rsplit_once(':')?;
+        let port = port.parse().ok()?;
+        // A colon that is left belongs to an IPv6 address, and then there is no telling which colon the
+        // port begins at; unless the address is in brackets, as one with a zone is.
+        let host = match host.contains(':') {
+            true => host.strip_prefix('[')?.strip_suffix(']')?,
+            false => host,
+        };
+        (!host.is_empty()).then(|| Self::with_host(Host::Name(host.to_owned(), port)))
+    }
+
+    fn parse_description(mut found: Description) -> Result<Self, EndpointError> {
+        let host = found.required("host")?;
+        let port = found.required("port")?;
+        let port = found.read("port", port, "a number up to 65535", |port| {
+            port.parse().ok()
+        })?;
+        let host = host
+            .strip_prefix('[')
+            .and_then(|h| h.strip_suffix(']'))
+            .unwrap_or(&host);
+        let mut endpoint = Self::of(host, port);
+        if let Some(timeout) = found.timeout()? {
+            endpoint.timeout = timeout;
+        }
+        if let Some(address) = found.optional("bindAddress") {
+            let address =
+                found.read("bindAddress", address, "an IP address", |a| a.parse().ok())?;
+            endpoint.bind_address = Some(address);
+        }
+        Ok(endpoint)
     }
 
     fn of(host: &str, port: u16) -> Self {
@@ -119,8 +147,25 @@ impl fmt::Display for TcpClientEndpoint {
             Host::Address(address) => address.fmt(f),
             Host::Name(host, port) if host.contains(':') => write!(f, "[{host}]:{port}"),
             Host::Name(host, port) => write!(f, "{host}:{port}"),
-            Host::Invalid(text) => f.write_str(text),
+            Host::Invalid(error) => f.write_str(&error.text),
         }
+    }
+}
+
+impl FromStr for TcpClientEndpoint {
+    type Err = EndpointError;
+
+    /// Reads `"host:port"`, or a description such as `"tcp:host=example.org:port=80:timeout=5"`, whose
+    /// host and port may stand without their names (`"tcp:example.org:80"`).
+    fn from_str(text: &str) -> Result<Self, EndpointError> {
+        let arguments = ["host", "port", "timeout", "bindAddress"];
+        if let Some(found) = Description::parse(text, "tcp", &arguments, 2) {
+            return Self::parse_description(found?);
+        }
+        Self::parse_short(text).ok_or_else(|| EndpointError {
+            text: text.to_owned(),
+            problem: EndpointProblem::NotAnEndpoint,
+        })
     }
 }
 
@@ -253,7 +298,20 @@ impl<P: AsRef<Path>> From<P> for UnixServerEndpoint {
 
 /// Anything to connect to: a TCP port, or a UNIX socket.
 ///
-/// Made out of what a [`TcpClientEndpoint`] is made of, or out of a [`UnixClientEndpoint`].
+/// Made out of what a [`TcpClientEndpoint`] is made of, or out of a [`UnixClientEndpoint`]. A text may also
+/// be the description of a UNIX socket, `"unix:/path"`:
+///
+/// ```
+/// use deferred_reactor::net::ClientEndpoint;
+///
+/// for text in ["example.org:80", "tcp:host=example.org:port=80:timeout=5", "unix:/run/counter.sock"] {
+///     let endpoint: ClientEndpoint = text.parse()?;
+///     println!("{endpoint}");
+/// }
+/// let error = "example.org".parse::<ClientEndpoint>().unwrap_err();
+/// assert!(error.to_string().starts_with("\"example.org\" is no endpoint: write \"host:port\""));
+/// # Ok::<(), deferred_reactor::net::EndpointError>(())
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ClientEndpoint {
@@ -286,7 +344,89 @@ impl fmt::Display for ClientEndpoint {
 
 impl<T: Into<TcpClientEndpoint>> From<T> for ClientEndpoint {
     fn from(endpoint: T) -> Self {
-        Self::Tcp(endpoint.into())
+        let endpoint = endpoint.into();
+        #[cfg(unix)]
+        if let Host::Invalid(EndpointError { text, .. }) = &endpoint.host
+            && let Ok(Self::Unix(endpoint)) = text.parse()
+        {
+            return Self::Unix(endpoint);
+        }
+        Self::Tcp(endpoint)
+    }
+}
+
+impl FromStr for ClientEndpoint {
+    type Err = EndpointError;
+
+    /// Reads the text of a [`TcpClientEndpoint`], or `"unix:/path"`.
+    fn from_str(text: &str) -> Result<Self, EndpointError> {
+        #[cfg(unix)]
+        if text.starts_with("unix:") {
+            return text.parse().map(Self::Unix);
+        }
+        text.parse().map(Self::Tcp)
+    }
+}
+
+#[cfg(unix)]
+impl FromStr for UnixClientEndpoint {
+    type Err = EndpointError;
+
+    /// Reads `"unix:/path"`, with `timeout=5` behind it or not, or a path that begins with a slash. On
+    /// Linux, a name behind `unix:@` is in the abstract namespace.
+    fn from_str(text: &str) -> Result<Self, EndpointError> {
+        let (path, rest) = read_path(text, &["path", "timeout"])?;
+        let mut endpoint = Self::new(path);
+        if let Some(mut found) = rest
+            && let Some(timeout) = found.timeout()?
+        {
+            endpoint.timeout = timeout;
+        }
+        Ok(endpoint)
+    }
+}
+
+#[cfg(unix)]
+impl FromStr for UnixServerEndpoint {
+    type Err = EndpointError;
+
+    /// Reads `"unix:/path"`, with `mode=660` behind it or not, or a path that begins with a slash. On
+    /// Linux, a name behind `unix:@` is in the abstract namespace.
+    fn from_str(text: &str) -> Result<Self, EndpointError> {
+        let (path, rest) = read_path(text, &["path", "mode"])?;
+        let mut endpoint = Self::new(path);
+        if let Some(mut found) = rest
+            && let Some(mode) = found.optional("mode")
+        {
+            let octal = |mode: &str| u32::from_str_radix(mode, 8).ok().filter(|m| *m <= 0o7777);
+            let mode = found.read("mode", mode, "an octal number such as 660", octal)?;
+            endpoint.mode = Some(mode);
+        }
+        Ok(endpoint)
+    }
+}
+
+/// The path, and what else a description says.
+#[cfg(unix)]
+fn read_path(
+    text: &str,
+    arguments: &[&'static str],
+) -> Result<(PathBuf, Option<Description>), EndpointError> {
+    match Description::parse(text, "unix", arguments, 1) {
+        Some(found) => {
+            let mut found = found?;
+            let path = found.required("path")?;
+            let path = match path.strip_prefix('@') {
+                Some(name) => format!("\0{name}"),
+                None => path,
+            };
+            Ok((path.into(), Some(found)))
+        }
+        None if text.starts_with('/') => Ok((text.into(), None)),
+        None => Err(EndpointError {
+            text: text.to_owned(),
+            problem: EndpointProblem::NotAnEndpoint,
+        }),
     }
 }
 
@@ -304,6 +444,12 @@ mod tests {
     #[test]
     fn texts_are_an_address_or_a_name_or_neither() {
         let name = |host: &str, port| Host::Name(host.to_owned(), port);
+        let invalid = |text: &str| {
+            Host::Invalid(EndpointError {
+                text: text.to_owned(),
+                problem: EndpointProblem::NotAnEndpoint,
+            })
+        };
         let address = |text: &str| Host::Address(text.parse().unwrap());
         for (text, want) in [
             ("127.0.0.1:80", address("127.0.0.1:80")),
@@ -311,18 +457,109 @@ mod tests {
             ("example.org:80", name("example.org", 80)),
             ("localhost:0", name("localhost", 0)),
             ("[fe80::1%lo]:80", name("fe80::1%lo", 80)),
-            ("example.org", Host::Invalid("example.org".into())),
-            ("example.org:http", Host::Invalid("example.org:http".into())),
-            (
-                "example.org:65536",
-                Host::Invalid("example.org:65536".into()),
-            ),
-            ("::1:80", Host::Invalid("::1:80".into())),
-            ("", Host::Invalid(String::new())),
+            ("example.org", invalid("example.org")),
+            ("example.org:http", invalid("example.org:http")),
+            ("example.org:65536", invalid("example.org:65536")),
+            ("::1:80", invalid("::1:80")),
+            (":80", invalid(":80")),
+            ("", invalid("")),
         ] {
             let endpoint = TcpClientEndpoint::new(text);
             assert_eq!(endpoint.host, want, "{text:?}");
             assert_eq!(endpoint.to_string(), text);
+        }
+    }
+
+    #[test]
+    fn a_description_is_the_endpoint_that_its_arguments_say() {
+        let web = || TcpClientEndpoint::new("example.org:80");
+        let patient = || web().timeout(Duration::from_millis(2500));
+        for (text, want) in [
+            ("tcp:host=example.org:port=80", web()),
+            ("tcp:example.org:80", web()),
+            ("tcp:port=80:host=example.org", web()),
+            ("tcp:example.org:80:timeout=2.5", patient()),
+            (r"tcp:\:\:1:80", TcpClientEndpoint::new("[::1]:80")),
+            (
+                r"tcp:host=[\:\:1]:port=80",
+                TcpClientEndpoint::new("[::1]:80"),
+            ),
+            (
+                "tcp:example.org:80:bindAddress=127.0.0.2",
+                web().bind_address([127, 0, 0, 2]),
+            ),
+        ] {
+            assert_eq!(text.parse().as_ref(), Ok(&want), "{text:?}");
+        }
+        assert_eq!(ClientEndpoint::from("tcp:example.org:80"), web().into());
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_description_may_be_a_unix_socket() {
+        let socket = || UnixClientEndpoint::new("/run/s");
+        for (text, want) in [
+            ("unix:/run/s", socket()),
+            (
+                "unix:path=/run/s:timeout=5",
+                socket().timeout(Duration::from_secs(5)),
+            ),
+            (r"unix:/run/a\:b", UnixClientEndpoint::new("/run/a:b")),
+            ("unix:@name", UnixClientEndpoint::new("\0name")),
+        ] {
+            assert_eq!(
+                text.parse::<UnixClientEndpoint>().as_ref(),
+                Ok(&want),
+                "{text:?}"
+            );
+            assert_eq!(
+                ClientEndpoint::from(text),
+                ClientEndpoint::Unix(want),
+                "{text:?}"
+            );
+        }
+        let served: UnixServerEndpoint = "unix:/run/s:mode=660".parse().unwrap();
+        assert_eq!(served, UnixServerEndpoint::new("/run/s").mode(0o660));
+        assert_eq!("/run/s".parse(), Ok(UnixServerEndpoint::new("/run/s")));
+    }
+
+    #[test]
+    fn an_error_says_what_is_wrong_with_the_text() {
+        for (text, want) in [
+            (
+                "example.org",
+                "\"example.org\" is no endpoint: write \"host:port\"",
+            ),
+            (
+                "tcp:example.org",
+                "the endpoint \"tcp:example.org\" has no port",
+            ),
+            ("tcp:port=80", "the endpoint \"tcp:port=80\" has no host"),
+            (
+                "tcp:example.org:http",
+                "the port of the endpoint \"tcp:example.org:http\" is \"http\", and should be a number",
+            ),
+            (
+                "tcp:a:80:colour=red",
+                "the endpoint \"tcp:a:80:colour=red\" has an argument \"colour\"",
+            ),
+            (
+                "tcp:a:80:81",
+                "the endpoint \"tcp:a:80:81\" has an argument \"81\"",
+            ),
+            (
+                "tcp:a:80:host=b",
+                "the endpoint \"tcp:a:80:host=b\" has its host twice",
+            ),
+            (
+                "tcp:a:80:timeout=-1",
+                "the timeout of the endpoint \"tcp:a:80:timeout=-1\" is \"-1\"",
+            ),
+            #[cfg(unix)]
+            ("unix:", "the endpoint \"unix:\" has no path"),
+        ] {
+            let error = text.parse::<ClientEndpoint>().unwrap_err();
+            assert!(error.to_string().starts_with(want), "{error}");
         }
     }
 

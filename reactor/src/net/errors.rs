@@ -4,8 +4,6 @@ use std::error::Error;
 use std::fmt;
 use std::io;
 
-use crate::deferred::Failure;
-
 /// The peer closed the connection, or we did, and everything was sent.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[non_exhaustive]
@@ -63,12 +61,6 @@ impl fmt::Display for ConnectionAborted {
 
 impl Error for ConnectionAborted {}
 
-/// [`Failure::share`], under the name that it had.
-#[doc(hidden)]
-pub fn same_reason(reason: &Failure) -> Failure {
-    reason.share()
-}
-
 /// A port could not be opened.
 #[derive(Debug)]
 #[non_exhaustive]
@@ -102,6 +94,7 @@ impl Error for CannotListenError {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::deferred::Failure;
 
     #[test]
     fn a_shared_connection_lost_says_what_the_system_said() {

@@ -84,6 +84,7 @@ mod connection;
 mod connector;
 mod dial;
 mod endpoint;
+mod endpoint_text;
 mod errors;
 mod lookup;
 pub(crate) mod memory;
@@ -113,9 +114,8 @@ pub(crate) use dial::Clients;
 pub use endpoint::{ClientEndpoint, TcpClientEndpoint};
 #[cfg(unix)]
 pub use endpoint::{UnixClientEndpoint, UnixServerEndpoint};
-pub use errors::{
-    CannotListenError, ConnectionAborted, ConnectionDone, ConnectionLost, same_reason,
-};
+pub use endpoint_text::{EndpointError, EndpointProblem};
+pub use errors::{CannotListenError, ConnectionAborted, ConnectionDone, ConnectionLost};
 pub(crate) use open::{bind_all, open_tcp};
 pub use port::Port;
 pub use producer::{ProducerRegisteredError, PullProducer, PushProducer};

@@ -501,7 +501,7 @@ fn bind_each<T>(
 /// Whether this machine does not have such an address.
 fn is_missing(error: &io::Error) -> bool {
     #[cfg(unix)]
-    if error.raw_os_error() == Some(rustix::io::Errno::AFNOSUPPORT.raw_os_error()) {
+    if error.raw_os_error() == Some(libc::EAFNOSUPPORT) {
         return true;
     }
     error.kind() == io::ErrorKind::AddrNotAvailable

@@ -31,6 +31,12 @@ use crate::deferred::Failure;
 ///     }
 /// }
 /// ```
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not a protocol",
+    note = "`impl Protocol for {Self}` needs one method, `data_received`; a type that reads lines or \
+            strings goes into a receiver of `deferred_reactor::protocols`, and what makes protocols, \
+            such as `for_protocol(|| ...)`, is a factory and not a protocol"
+)]
 pub trait Protocol: 'static {
     /// The connection is there. The transport may be cloned and kept.
     ///

@@ -27,7 +27,6 @@ use std::os::unix::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use mio::net::{UnixListener, UnixStream};
-use rustix::fs::{FlockOperation, OFlags, flock};
 use socket2::{Domain, SockAddr, Socket, Type};
 
 use super::{Address, UnixServerEndpoint};
@@ -132,7 +131,8 @@ impl Lock {
         }
         let unnamed = beside(name, &random());
         let file = fs::File::create_new(&unnamed)?;
-        let named = flock(&file, FlockOperation::NonBlockingLockExclusive)
+        let named = file
+            .try_lock()
             .map_err(io::Error::from)
             .and_then(|()| fs::hard_link(&unnamed, name));
         fs::remove_file(&unnamed)?;
@@ -150,9 +150,9 @@ impl Lock {
     fn take_existing(name: &Path) -> io::Result<Option<Self>> {
         let file = fs::OpenOptions::new()
             .read(true)
-            .custom_flags(OFlags::NONBLOCK.bits().cast_signed()) // it may be a pipe
+            .custom_flags(libc::O_NONBLOCK) // it may be a pipe
             .open(name)?;
-        flock(&file, FlockOperation::NonBlockingLockExclusive)?;
+        file.try_lock()?;
         let is_named = is_same(&file.metadata()?, &fs::metadata(name)?);
         Ok(is_named.then_some(Self { file, made: None }))
     }
@@ -366,7 +366,7 @@ mod tests {
         assert_eq!(fs::read_to_string(&name).unwrap(), "precious");
 
         // Locked by somebody, who may be anybody.
-        flock(&file, FlockOperation::LockExclusive).unwrap();
+        file.lock().unwrap();
         let error = listen(&endpoint).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
         assert!(error.to_string().contains("s.lock is locked"), "{error}");

@@ -38,6 +38,10 @@ impl<A: Around> Protocol for ProtocolWrapper<A> {
         self.protocol.read_connection_lost(transport);
     }
 
+    fn peer_closed(&mut self, transport: &Transport) {
+        self.protocol.peer_closed(transport);
+    }
+
     fn write_connection_lost(&mut self, transport: &Transport) {
         self.protocol.write_connection_lost(transport);
     }

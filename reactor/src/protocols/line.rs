@@ -111,6 +111,12 @@ pub trait LineProtocol: 'static {
         lines.lose_connection();
     }
 
+    /// The peer will send no more, and there is input that was not delivered, since the transport is
+    /// paused; see [`Protocol::peer_closed`].
+    fn peer_closed(&mut self, lines: &LineTransport) {
+        let _ = lines;
+    }
+
     /// Our sending side is closed; see [`Protocol::write_connection_lost`].
     fn write_connection_lost(&mut self, lines: &LineTransport) {
         let _ = lines;
@@ -333,6 +339,10 @@ impl<P: LineProtocol> Protocol for LineReceiver<P> {
 
     fn read_connection_lost(&mut self, _: &Transport) {
         self.tell(P::read_connection_lost);
+    }
+
+    fn peer_closed(&mut self, _: &Transport) {
+        self.tell(P::peer_closed);
     }
 
     fn write_connection_lost(&mut self, _: &Transport) {

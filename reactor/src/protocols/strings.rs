@@ -78,6 +78,12 @@ pub trait StringProtocol: 'static {
         strings.lose_connection();
     }
 
+    /// The peer will send no more, and there is input that was not delivered, since the transport is
+    /// paused; see [`Protocol::peer_closed`].
+    fn peer_closed(&mut self, strings: &StringTransport) {
+        let _ = strings;
+    }
+
     /// Our sending side is closed; see [`Protocol::write_connection_lost`].
     fn write_connection_lost(&mut self, strings: &StringTransport) {
         let _ = strings;
@@ -313,6 +319,10 @@ impl<P: StringProtocol, F: StringFormat> Protocol for StringReceiver<P, F> {
 
     fn read_connection_lost(&mut self, _: &Transport) {
         self.tell(P::read_connection_lost);
+    }
+
+    fn peer_closed(&mut self, _: &Transport) {
+        self.tell(P::peer_closed);
     }
 
     fn write_connection_lost(&mut self, _: &Transport) {

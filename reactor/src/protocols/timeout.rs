@@ -263,6 +263,10 @@ impl<P: Protocol> Protocol for TimeoutProtocol<P> {
         self.protocol.read_connection_lost(transport);
     }
 
+    fn peer_closed(&mut self, transport: &Transport) {
+        self.protocol.peer_closed(transport);
+    }
+
     fn write_connection_lost(&mut self, transport: &Transport) {
         self.protocol.write_connection_lost(transport);
     }

@@ -10,7 +10,7 @@ use std::fmt;
 use std::io;
 use std::panic::Location;
 use std::rc::Rc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use self::core::System;
 pub(crate) use self::core::{Core, Descriptor, Interest, Readiness, SlotId};
@@ -337,6 +337,11 @@ impl Reactor {
     /// ```
     pub fn set_slow_callback_limit(&self, limit: impl Into<Option<Duration>>) {
         self.0.meter.set_limit(limit.into());
+    }
+
+    /// The present moment; see [`ReactorTime::now`].
+    pub fn now(&self) -> Instant {
+        self.0.time.now()
     }
 
     /// Makes a call once `delay` has passed; see [`ReactorTime::call_later`]. For a result, see

@@ -95,15 +95,19 @@ use std::cell::Cell;
 use std::fmt;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, ToSocketAddrs};
-use std::ops::Deref;
 use std::rc::Rc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use crate::deferred::{Deferred, Failure};
 pub use crate::net::memory::NothingLeftError;
 use crate::net::memory::{Network, Wire};
-use crate::net::{Connection, Protocol, Stream, Transport};
-use crate::reactor::{Reactor, ReactorAlreadyRunningError};
-use crate::time::{Clock, ReactorTime, TimeSource, after};
+use crate::net::{
+    CannotListenError, ClientEndpoint, ClientFactory, Connection, Connector, Factory, Port,
+    Protocol, Stream, TcpClientEndpoint, Transport,
+};
+use crate::reactor::{Reactor, ReactorAlreadyRunningError, ReactorNotRunningError};
+use crate::threads::RemoteReactor;
+use crate::time::{Clock, DelayedCall, ReactorTime, TimeSource, after};
 
 pub use peer::{MemoryConnection, MemoryPair};
 
@@ -112,16 +116,17 @@ const MOST_TURNS: u32 = 1_000_000;
 
 /// A reactor without a system, for tests (Twisted's `MemoryReactorClock`).
 ///
-/// It is a [`Reactor`] in everything that it derefs to, and is driven by the test:
+/// [`reactor`](Self::reactor) is the [`Reactor`] itself, for code that takes one and for what it has beside
+/// the methods here. The test drives it:
 ///
 /// | call                           | makes                                                       |
 /// |--------------------------------|-------------------------------------------------------------|
 /// | [`turn`](Self::turn)           | one turn                                                    |
 /// | [`pump`](Self::pump)           | turns, until nothing is left to do at this moment           |
 /// | [`advance`](Self::advance)     | time pass, and at each moment what is due in it             |
-/// | [`run`](Reactor::run)          | time pass until it is stopped                               |
+/// | [`run`](Self::run)             | time pass until it is stopped                               |
 ///
-/// The first turn starts it, with its startup triggers. A turn after [`stop`](Reactor::stop) shuts it
+/// The first turn starts it, with its startup triggers. A turn after [`stop`](Self::stop) shuts it
 /// down, and then there are no more, unless it is [started](Self::start) again.
 ///
 /// Calls of these from inside a callback do nothing: the turn at hand goes on by itself.
@@ -171,6 +176,94 @@ impl MemoryReactor {
     /// The time since it was made.
     pub fn elapsed(&self) -> Duration {
         self.0.clock.elapsed()
+    }
+
+    /// See [`Reactor::listen_tcp`]. The test connects with [`connect_to`](Self::connect_to).
+    ///
+    /// # Errors
+    ///
+    /// [`CannotListenError`] if the address is taken or none.
+    #[track_caller]
+    pub fn listen_tcp(
+        &self,
+        address: impl ToSocketAddrs + fmt::Debug,
+        factory: impl Factory,
+    ) -> Result<Port, CannotListenError> {
+        self.0.reactor.listen_tcp(address, factory)
+    }
+
+    /// See [`Reactor::connect_tcp`]; it reaches the ports of this reactor.
+    #[track_caller]
+    pub fn connect_tcp(
+        &self,
+        address: impl Into<TcpClientEndpoint>,
+        factory: impl ClientFactory,
+    ) -> Connector {
+        self.0.reactor.connect_tcp(address, factory)
+    }
+
+    /// See [`Reactor::connect_protocol`]; it reaches the ports of this reactor.
+    #[track_caller]
+    pub fn connect_protocol(
+        &self,
+        endpoint: impl Into<ClientEndpoint>,
+        protocol: impl Protocol,
+    ) -> Deferred<Transport> {
+        self.0.reactor.connect_protocol(endpoint, protocol)
+    }
+
+    /// Makes a call once `delay` has passed; see [`ReactorTime::call_later`].
+    #[track_caller]
+    pub fn call_later(&self, delay: Duration, call: impl FnOnce() + 'static) -> DelayedCall {
+        self.0.reactor.call_later(delay, call)
+    }
+
+    /// The calls that are waiting, in the order in which they are due.
+    pub fn delayed_calls(&self) -> Vec<DelayedCall> {
+        self.0.reactor.delayed_calls()
+    }
+
+    /// The present moment of its clock.
+    pub fn now(&self) -> Instant {
+        self.0.clock.now()
+    }
+
+    /// See [`Reactor::spawn`].
+    #[track_caller]
+    pub fn spawn<T: 'static>(
+        &self,
+        future: impl Future<Output = Result<T, Failure>> + 'static,
+    ) -> Deferred<T> {
+        self.0.reactor.spawn(future)
+    }
+
+    /// What other threads reach it through; see [`Reactor::remote`].
+    pub fn remote(&self) -> RemoteReactor {
+        self.0.reactor.remote()
+    }
+
+    /// Runs until it is [stopped](Self::stop), and lets time pass as delayed calls want it; see
+    /// [`Reactor::run`].
+    ///
+    /// # Errors
+    ///
+    /// As for [`Reactor::run`]; in particular [`NothingLeftError`], where it would wait for ever.
+    pub fn run(&self) -> Result<(), Failure> {
+        self.0.reactor.run()
+    }
+
+    /// Asks it to stop, which the next turns do; see [`Reactor::stop`].
+    ///
+    /// # Errors
+    ///
+    /// [`ReactorNotRunningError`] if it does not run, or was asked to stop before.
+    pub fn stop(&self) -> Result<(), ReactorNotRunningError> {
+        self.0.reactor.stop()
+    }
+
+    /// Whether it runs; see [`Reactor::is_running`].
+    pub fn is_running(&self) -> bool {
+        self.0.reactor.is_running()
     }
 
     /// Starts it: runs the startup triggers. Only needed after it was stopped, or to see what that
@@ -239,7 +332,7 @@ impl MemoryReactor {
         MemoryConnection::new(&self.0, wire)
     }
 
-    /// The test connects to a port that was opened by [`listen_tcp`](Reactor::listen_tcp), whose factory
+    /// The test connects to a port that was opened by [`listen_tcp`](Self::listen_tcp), whose factory
     /// makes a protocol in the next turn.
     ///
     /// # Errors
@@ -358,14 +451,6 @@ impl Drop for Driver {
 impl Default for MemoryReactor {
     fn default() -> Self {
         Self::new()
-    }
-}
-
-impl Deref for MemoryReactor {
-    type Target = Reactor;
-
-    fn deref(&self) -> &Reactor {
-        &self.0.reactor
     }
 }
 

@@ -1,8 +1,7 @@
 //! Time: calls that are made later, and the clocks that make them.
 //!
 //! Whatever needs time takes a [`ReactorTime`]: the [`Reactor`](crate::Reactor) in a program, a
-//! [`Clock`] in a test. Both keep their delayed calls in [`Timers`], and both hand out the same
-//! [`DelayedCall`]. [`defer_later`], [`LoopingCall`] and [`Cooperator`] work on either.
+//! [`Clock`] in a test. Both hand out the same [`DelayedCall`]. [`defer_later`], [`LoopingCall`] and [`Cooperator`] work on either.
 
 mod ambient_clock;
 mod clock;
@@ -25,7 +24,6 @@ pub use defer_later::{defer_later, sleep};
 pub use looping::{LoopingCall, LoopingCallError};
 pub(crate) use source::after;
 pub use source::{DelayedCall, DelayedCallError, TimeSource};
-pub use timers::{TimerId, Timers};
 
 /// Something that knows the time and makes calls later (Twisted's `IReactorTime`).
 ///

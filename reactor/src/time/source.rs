@@ -459,6 +459,7 @@ impl fmt::Debug for DelayedCall {
 
 /// Why a delayed call can no longer be cancelled or moved.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum DelayedCallError {
     /// It was made, or is just being made.
     AlreadyCalled,

@@ -9,17 +9,6 @@
 //! - to put off only writes the new deadline (4 ns; a connection does this for every request);
 //!   the entry moves once, when the old deadline comes;
 //! - to bring forward pushes a second entry.
-//!
-//! ```
-//! # use std::time::{Duration, Instant};
-//! # use deferred_reactor::time::Timers;
-//! let start = Instant::now();
-//! let mut timers = Timers::new();
-//! timers.call_at(start + Duration::from_secs(1), "flush");
-//!
-//! assert_eq!(timers.pop_due(start), None);
-//! assert_eq!(timers.pop_due(start + Duration::from_secs(1)), Some("flush"));
-//! ```
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -29,7 +18,7 @@ use slab::Slab;
 
 /// Calls waiting for their deadline, earliest first; equal deadlines in the order they came.
 #[derive(Debug)]
-pub struct Timers<T> {
+pub(crate) struct Timers<T> {
     calls: Slab<Call<T>>,
     /// Holds, for each call, one entry with its `queued` moment. All other entries are stale.
     heap: BinaryHeap<Reverse<Entry>>,
@@ -57,7 +46,7 @@ struct Entry {
 
 /// Names one delayed call. Never names another one, however often its slot is reused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct TimerId {
+pub(crate) struct TimerId {
     slot: usize,
     age: u64,
 }
@@ -70,7 +59,7 @@ impl<T> Default for Timers<T> {
 
 impl<T> Timers<T> {
     /// No calls.
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self {
             calls: Slab::new(),
             heap: BinaryHeap::new(),
@@ -80,7 +69,7 @@ impl<T> Timers<T> {
     }
 
     /// Adds a call.
-    pub fn call_at(&mut self, deadline: Instant, call: T) -> TimerId {
+    pub(crate) fn call_at(&mut self, deadline: Instant, call: T) -> TimerId {
         let age = self.next_age;
         self.next_age += 1;
         let slot = self.calls.insert(Call {
@@ -94,7 +83,7 @@ impl<T> Timers<T> {
     }
 
     /// Removes a call before its time. `None` if it is gone already.
-    pub fn cancel(&mut self, id: TimerId) -> Option<T> {
+    pub(crate) fn cancel(&mut self, id: TimerId) -> Option<T> {
         self.get(id)?;
         let call = self.calls.remove(id.slot).call;
         self.leave_stale();
@@ -102,7 +91,7 @@ impl<T> Timers<T> {
     }
 
     /// Moves a call to another deadline, earlier or later. `false` if it is gone already.
-    pub fn reset(&mut self, id: TimerId, deadline: Instant) -> bool {
+    pub(crate) fn reset(&mut self, id: TimerId, deadline: Instant) -> bool {
         let Some(call) = self.calls.get_mut(id.slot).filter(|c| c.age == id.age) else {
             return false;
         };
@@ -116,12 +105,13 @@ impl<T> Timers<T> {
     }
 
     /// When a call is due, if it is still there.
-    pub fn deadline(&self, id: TimerId) -> Option<Instant> {
+    pub(crate) fn deadline(&self, id: TimerId) -> Option<Instant> {
         self.get(id).map(|call| call.deadline)
     }
 
     /// Removes and returns the earliest call due at `now`.
-    pub fn pop_due(&mut self, now: Instant) -> Option<T> {
+    #[cfg(test)]
+    fn pop_due(&mut self, now: Instant) -> Option<T> {
         self.pop_due_among(now, u64::MAX).map(|(_, call)| call)
     }
 
@@ -154,7 +144,7 @@ impl<T> Timers<T> {
     /// It is exact unless many calls were put off or cancelled since. To look at all of these each time would
     /// cost a busy server more than the rest of its turn; each is looked at when its old deadline
     /// comes.
-    pub fn next_deadline(&mut self) -> Option<Instant> {
+    pub(crate) fn next_deadline(&mut self) -> Option<Instant> {
         const LOOKS: usize = 8;
         if self.calls.is_empty() {
             // Only stale entries can be left.
@@ -172,17 +162,17 @@ impl<T> Timers<T> {
     }
 
     /// How many calls are waiting.
-    pub fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.calls.len()
     }
 
     /// Whether no call is waiting.
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.calls.is_empty()
     }
 
     /// The calls that are waiting, in the order in which they are due.
-    pub fn iter(&self) -> impl Iterator<Item = (TimerId, &T)> {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (TimerId, &T)> {
         let mut calls: Vec<_> = self.calls.iter().collect();
         calls.sort_by_key(|(_, call)| (call.deadline, call.age));
         calls.into_iter().map(|(slot, call)| {
@@ -192,7 +182,7 @@ impl<T> Timers<T> {
     }
 
     /// Removes all calls, in no order.
-    pub fn take_all(&mut self) -> Vec<T> {
+    pub(crate) fn take_all(&mut self) -> Vec<T> {
         self.heap.clear();
         self.stale = 0;
         self.calls.drain().map(|call| call.call).collect()
@@ -251,6 +241,20 @@ mod tests {
 
     fn drain<T>(timers: &mut Timers<T>, now: Instant) -> Vec<T> {
         std::iter::from_fn(|| timers.pop_due(now)).collect()
+    }
+
+    #[test]
+    fn a_call_is_due_at_its_deadline_and_not_before() {
+        let start = Instant::now();
+        let mut timers = Timers::new();
+        timers.call_at(start + Duration::from_secs(1), "flush");
+
+        assert_eq!(timers.pop_due(start), None);
+        assert_eq!(
+            timers.pop_due(start + Duration::from_secs(1)),
+            Some("flush")
+        );
+        assert!(timers.is_empty());
     }
 
     #[test]

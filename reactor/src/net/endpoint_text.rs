@@ -1,0 +1,214 @@
+//! Endpoints as text, as a configuration file or an argument holds them.
+//!
+//! A description is a kind and its arguments with colons between them, as in Twisted's
+//! `clientFromString` and `serverFromString`. An argument is `name=value`, or stands alone in the
+//! place that the kind gives it. A backslash takes the character behind it as it is.
+//!
+//! | kind   | arguments, those with a place first                  |
+//! |--------|-------------------------------------------------------|
+//! | `tcp`  | `host`, `port`; `timeout` in seconds, `bindAddress`   |
+//! | `unix` | `path`; `timeout` in seconds for clients, `mode` (octal) for servers |
+
+use std::error::Error;
+use std::fmt;
+use std::time::Duration;
+
+/// Why a text is no endpoint.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct EndpointError {
+    /// The text as it came.
+    pub text: String,
+    /// What is wrong with it.
+    pub problem: EndpointProblem,
+}
+
+/// What is wrong with the text of an endpoint.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum EndpointProblem {
+    /// It is neither a host and a port, nor does it begin with a kind that is known here.
+    NotAnEndpoint,
+    /// An argument is missing.
+    Missing {
+        /// Its name.
+        argument: &'static str,
+    },
+    /// The kind has no such argument.
+    Unknown {
+        /// The argument as it stands there.
+        argument: String,
+    },
+    /// An argument is there twice.
+    Twice {
+        /// Its name.
+        argument: &'static str,
+    },
+    /// The value of an argument is of another type.
+    Value {
+        /// The name of the argument.
+        argument: &'static str,
+        /// The value as it stands there.
+        value: String,
+        /// What it should be.
+        wanted: &'static str,
+    },
+}
+
+impl fmt::Display for EndpointError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let text = self.text.escape_debug();
+        match &self.problem {
+            EndpointProblem::NotAnEndpoint => write!(
+                f,
+                "\"{text}\" is no endpoint: write \"host:port\", \"tcp:host=example.org:port=80\" or \
+                 \"unix:/path\""
+            ),
+            EndpointProblem::Missing { argument } => {
+                write!(
+                    f,
+                    "the endpoint \"{text}\" has no {argument}: add \"{argument}=...\""
+                )
+            }
+            EndpointProblem::Unknown { argument } => write!(
+                f,
+                "the endpoint \"{text}\" has an argument \"{}\" that is not known; a colon inside a \
+                 value has a backslash before it",
+                argument.escape_debug()
+            ),
+            EndpointProblem::Twice { argument } => {
+                write!(f, "the endpoint \"{text}\" has its {argument} twice")
+            }
+            EndpointProblem::Value {
+                argument,
+                value,
+                wanted,
+            } => write!(
+                f,
+                "the {argument} of the endpoint \"{text}\" is \"{}\", and should be {wanted}",
+                value.escape_debug()
+            ),
+        }
+    }
+}
+
+impl Error for EndpointError {}
+
+/// The arguments of a description, each with its name.
+pub(super) struct Description {
+    text: String,
+    arguments: Vec<(&'static str, String)>,
+}
+
+impl Description {
+    /// `text` without its kind. `None` if it is not of this kind.
+    ///
+    /// The first of `known` that are `placed` may stand without their names, in this order.
+    pub(super) fn parse(
+        text: &str,
+        kind: &str,
+        known: &[&'static str],
+        placed: usize,
+    ) -> Option<Result<Self, EndpointError>> {
+        let rest = text.strip_prefix(kind)?.strip_prefix(':')?;
+        let mut found = Self {
+            text: text.to_owned(),
+            arguments: Vec::new(),
+        };
+        let outcome = split(rest)
+            .into_iter()
+            .enumerate()
+            .try_for_each(|(place, (name, value))| found.add(place, name, value, known, placed));
+        Some(outcome.map(|()| found))
+    }
+
+    fn add(
+        &mut self,
+        place: usize,
+        name: Option<String>,
+        value: String,
+        known: &[&'static str],
+        placed: usize,
+    ) -> Result<(), EndpointError> {
+        let argument = match &name {
+            Some(name) => known.iter().find(|known| *known == name),
+            None => known[..placed].get(place),
+        };
+        let Some(&argument) = argument else {
+            let argument = name.unwrap_or(value);
+            return Err(self.error(EndpointProblem::Unknown { argument }));
+        };
+        if self.arguments.iter().any(|(known, _)| *known == argument) {
+            return Err(self.error(EndpointProblem::Twice { argument }));
+        }
+        self.arguments.push((argument, value));
+        Ok(())
+    }
+
+    /// Takes an argument that must be there.
+    pub(super) fn required(&mut self, argument: &'static str) -> Result<String, EndpointError> {
+        self.optional(argument)
+            .filter(|value| !value.is_empty())
+            .ok_or_else(|| self.error(EndpointProblem::Missing { argument }))
+    }
+
+    pub(super) fn optional(&mut self, argument: &'static str) -> Option<String> {
+        let index = self
+            .arguments
+            .iter()
+            .position(|(name, _)| *name == argument)?;
+        Some(self.arguments.swap_remove(index).1)
+    }
+
+    /// Reads a value.
+    pub(super) fn read<T>(
+        &self,
+        argument: &'static str,
+        value: String,
+        wanted: &'static str,
+        read: impl FnOnce(&str) -> Option<T>,
+    ) -> Result<T, EndpointError> {
+        read(&value).ok_or_else(|| {
+            self.error(EndpointProblem::Value {
+                argument,
+                value,
+                wanted,
+            })
+        })
+    }
+
+    /// The argument `timeout`, if there is one.
+    pub(super) fn timeout(&mut self) -> Result<Option<Duration>, EndpointError> {
+        self.optional("timeout")
+            .map(|value| {
+                self.read("timeout", value, "a number of seconds", |value| {
+                    Duration::try_from_secs_f64(value.parse().ok()?).ok()
+                })
+            })
+            .transpose()
+    }
+
+    fn error(&self, problem: EndpointProblem) -> EndpointError {
+        EndpointError {
+            text: self.text.clone(),
+            problem,
+        }
+    }
+}
+
+/// The arguments between the colons, with their names where they have some.
+fn split(text: &str) -> Vec<(Option<String>, String)> {
+    let mut arguments = Vec::new();
+    let (mut name, mut value) = (None, String::new());
+    let mut characters = text.chars();
+    while let Some(character) = characters.next() {
+        match character {
+            '\\' => value.extend(characters.next()),
+            ':' => arguments.push((name.take(), std::mem::take(&mut value))),
+            '=' if name.is_none() => name = Some(std::mem::take(&mut value)),
+            character => value.push(character),
+        }
+    }
+    arguments.push((name, value));
+    arguments
+}
