@@ -249,7 +249,7 @@ fn what_cannot_be_looked_up_is_a_lookup_error() {
         ("none:80", "\"none\": it has no addresses"),
         ("unknown:80", "\"unknown\": never heard of it"),
         ("panics:80", "\"panics\": panicked: out of names"),
-        ("abandoned:80", "was dropped unfired"),
+        ("abandoned:80", "was dropped without firing it"),
         ("[fe80::1%eth0]:80", "\"fe80::1%eth0\": never heard of it"),
         ("example.org", "\"example.org\": not a host and a port"),
         ("example.org:http", "not a host and a port"),
