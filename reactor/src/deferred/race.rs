@@ -5,18 +5,18 @@ use std::panic::Location;
 use super::gather::{FirstValue, Terms, gather};
 use super::{Deferred, Failure, FailureGroup};
 
-/// Gives the index and the value of the first input that succeeds, and cancels the others
+/// Fires with the index and the value of the first input that succeeds, and cancels the others
 /// (Twisted's `race`).
 ///
-/// The losers are cancelled before the callbacks of the winner's value run. What becomes of them
-/// later changes nothing and is not reported. Several inputs that have fired before are taken in
-/// their order.
+/// The other inputs are cancelled before the callbacks of the race run. Their later results are
+/// dropped and not reported. Among inputs that have fired already, the first in order wins.
 ///
-/// Cancelling the race cancels every input. It then fails, unless a canceller comes up with a value.
+/// Cancelling the race cancels every input. The race then fails, unless a canceller fires its input
+/// with a value.
 ///
 /// # Errors
 ///
-/// [`FailureGroup`] once all inputs have failed: at once, if there are none.
+/// [`FailureGroup`] once all inputs have failed; at once if there are no inputs.
 ///
 /// ```
 /// use std::time::Duration;
