@@ -10,7 +10,7 @@ use super::chain::{self, ChainRoot};
 
 /// Cancels a Deferred that has been moved elsewhere.
 ///
-/// Cheap to clone; keeps nothing alive. Once the Deferred has fired it does nothing.
+/// Cheap to clone; does not keep the Deferred alive. Does nothing once the Deferred has fired.
 ///
 /// ```
 /// # use deferred_reactor::{CancelledError, Deferred};
@@ -31,7 +31,7 @@ impl Canceller {
         Self { root }
     }
 
-    /// Cancels what the Deferred waits for, as [`Deferred::cancel`] does.
+    /// Cancels the operation that the Deferred waits for, as [`Deferred::cancel`] does.
     #[track_caller]
     pub fn cancel(&self) {
         if let Some(root) = self.root.as_ref().and_then(Weak::upgrade) {

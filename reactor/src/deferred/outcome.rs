@@ -1,4 +1,4 @@
-//! What a callback may return.
+//! The types that a callback may return.
 
 use std::fmt;
 use std::future::Future;
@@ -12,9 +12,9 @@ use crate::guard::catch;
 
 /// What a callback returns: a `Result<U, Failure>`, or a `Deferred<U>` to wait for.
 ///
-/// `Box::pin(async { ... })` does as well, and is [spawned](super::spawn). There are just these,
-/// each a type of its own, which lets `Ok(x)` stand in a closure without saying what the error type
-/// is. (A future of any type cannot be among them: nobody can promise that `Result` is none.)
+/// `Box::pin(async { ... })` works too, and is [spawned](super::spawn). Only these types implement
+/// `Outcome`, which lets a closure end in `Ok(x)` without naming the error type. (Futures of other
+/// types cannot implement it: the compiler would have to know that `Result` is not a future.)
 ///
 /// | in Twisted, a callback      | here                                                       |
 /// |-----------------------------|------------------------------------------------------------|
@@ -30,10 +30,10 @@ use crate::guard::catch;
             Deferred with `spawn(...)`"
 )]
 pub trait Outcome {
-    /// What the chain goes on with.
+    /// The type of the value that the chain continues with.
     type Value: 'static;
 
-    /// The same as a Deferred; a `Result` becomes a fired one, without an allocation.
+    /// Converts into a Deferred; a `Result` becomes a fired one, without an allocation.
     fn into_deferred(self) -> Deferred<Self::Value>;
 
     #[doc(hidden)]
@@ -80,12 +80,12 @@ where
     }
 }
 
-/// Calls a function that may answer now or later, and always gives a Deferred (Twisted's
-/// `maybeDeferred`).
+/// Calls a function that may return its result now or later, and always returns a Deferred
+/// (Twisted's `maybeDeferred`).
 ///
-/// A value or an error becomes a Deferred that has fired, a panic one that has failed with
-/// [`PanicError`](crate::PanicError), and a Deferred is handed on as it is. For an async function,
-/// write `maybe_deferred(|| spawn(function()))`, or just `spawn(function())`, which never panics
+/// A value or an error becomes a fired Deferred, a panic a Deferred that failed with
+/// [`PanicError`](crate::PanicError), and a Deferred is returned as it is. For an async function,
+/// write `maybe_deferred(|| spawn(function()))`, or `spawn(function())`, which does not panic
 /// either; a boxed future is spawned here.
 ///
 /// ```
@@ -102,7 +102,7 @@ pub fn maybe_deferred<R: Outcome>(function: impl FnOnce() -> R) -> Deferred<R::V
     call_for(Location::caller(), function)
 }
 
-/// [`maybe_deferred`] for a function that was given at `line`, where its panic is located.
+/// [`maybe_deferred`] for a function passed at `line`, which a panic is attributed to.
 #[track_caller]
 pub(crate) fn call_for<R: Outcome>(
     line: &'static Location<'static>,
@@ -114,16 +114,16 @@ pub(crate) fn call_for<R: Outcome>(
     }
 }
 
-/// What a callback leads to.
+/// What a callback returned.
 ///
-/// Slimmer than a [`Deferred`], and without its `Drop`: this is what the hot path carries.
+/// Smaller than a [`Deferred`], and without its `Drop`, for the hot path.
 #[doc(hidden)]
 #[allow(
     private_interfaces,
     reason = "public only to be named in a hidden method"
 )]
 pub enum Step<T: 'static> {
-    /// The chain goes on at once.
+    /// The chain continues at once.
     Now(Result<T, Failure>),
     /// The chain waits for another.
     Wait {
