@@ -313,7 +313,7 @@ impl Wake for TaskWaker {
             crate::logging::error!(
                 target: "deferred",
                 "an async block that was spawned without a reactor was woken from another thread, \
-                 where nobody can poll it; Reactor::spawn can"
+                 where it cannot be polled: spawn it with Reactor::spawn"
             );
         }
     }

@@ -321,7 +321,7 @@ impl Reconnection {
         {
             crate::logging::warn!(
                 target: "reactor",
-                "not connecting to {} any more, after {} retries",
+                "gave up connecting to {} after {} retries, the limit of max_retries",
                 connector.address(),
                 one.retries
             );
