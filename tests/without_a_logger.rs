@@ -187,7 +187,7 @@ fn a_program_without_a_logger_sees_one_line_for_each_failure() {
     for (child, begin, part) in [
         (
             "child_with_a_protocol_that_fails",
-            "ERROR reactor: the protocol of the connection from ",
+            "ERROR reactor: closing the connection with ",
             "the protocol is broken",
         ),
         (

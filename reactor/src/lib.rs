@@ -1,15 +1,17 @@
 //! Twisted's Deferred and reactor for Rust.
 //!
 //! - A [`Deferred`] is a value that will exist later. Callbacks are chained on it; each may fail,
-//!   recover, or return another Deferred to wait for ([`deferred`]). It can be awaited, too, and an
-//!   `async` block be made a Deferred ([`deferred::awaiting`]).
-//! - A [`Reactor`] is a loop that runs callbacks: when their time has come ([`time`]), when something
-//!   happens on a connection ([`net`]), and when another thread asks ([`threads`]).
-//! - Lines, strings with their lengths and time limits for connections are [`protocols`]; limits for
-//!   the connections of a factory are [`policies`].
-//! - A [`Clock`] stands in for the reactor in tests, and moves only when told to. A
+//!   recover, or return another Deferred to wait for ([`deferred`]). An `async` block can await a
+//!   Deferred, and can be made one ([`deferred::awaiting`]).
+//! - A [`Reactor`] is an event loop. It runs callbacks when a delay has passed ([`time`]), when
+//!   something happens on a connection ([`net`]), and when another thread asks for it
+//!   ([`threads`]).
+//! - Receivers for lines and length-prefixed strings, and time limits for connections, are in
+//!   [`protocols`]; limits on the connections of a factory are in [`policies`].
+//! - A [`Clock`] replaces the reactor's time in tests and moves only when the test moves it. A
 //!   [`MemoryReactor`](testing::MemoryReactor) also has connections, without sockets ([`testing`]).
-//! - What the loop is busy with, and what holds it up, is told by [`health`].
+//! - Measurements of the loop, and the callbacks that hold it up, are in [`health`].
+//! - Log targets, and what is written to each, are listed in [`logging`].
 //!
 //! ```
 //! use std::time::Duration;
@@ -31,62 +33,68 @@
 //! }
 //! ```
 //!
-//! Everything stays on the thread of its reactor, which the compiler sees to; only a
-//! [`RemoteReactor`], and a [`RemoteResolver`] that stands on it, may be sent elsewhere.
+//! A reactor and everything it drives stay on one thread; the compiler rejects the rest. Only a
+//! [`RemoteReactor`], and a [`RemoteResolver`] that is based on one, may be sent to other threads.
 //!
 //! # What runs when
 //!
-//! One thing at a time, on one thread: while your code runs, nothing else does, and what it shares
-//! needs no lock but an `Rc<Cell<_>>`. So it must not block; what blocks goes to
-//! [`defer_to_thread`]. There are two ways in which code comes to run.
+//! One callback runs at a time, on one thread. Callbacks can share data in an `Rc<Cell<_>>`,
+//! without locks. A callback must not block, because nothing else runs until it returns; blocking
+//! work goes to [`defer_to_thread`]. Code is called in one of two ways.
 //!
-//! **A Deferred calls its callbacks at once**, inside the call that fires it. No loop takes part in
-//! that: a Deferred works without a reactor. An `async` block that awaits it goes on there as well.
+//! **A Deferred calls its callbacks at once**, inside the call that fires it. No loop is involved:
+//! a Deferred works without a reactor. An `async` block that awaits the Deferred also continues
+//! there.
 //!
-//! **The loop calls everything else**, in turns. A *turn* is what it does between waking up and
-//! going back to sleep, in this order:
+//! **The loop calls everything else**, in turns.
 //!
-//! | in a turn                       | calls                                                       |
-//! |---------------------------------|-------------------------------------------------------------|
-//! | what has happened on sockets    | protocols: a connection was made, bytes have come           |
-//! | delayed calls that are due      | [`call_later`](Reactor::call_later), [`sleep`], [`LoopingCall`] |
-//! | calls from other threads        | [`call_from_thread`](RemoteReactor::call_from_thread), results of [`defer_to_thread`], wakers |
-//! | what connections were asked for | nothing but what comes of it: sends what was written, closes what was to be closed, goes on with what was cut short |
+//! ## Turns
 //!
-//! Each takes only what was there when it began. A call that is scheduled with no delay is made in
-//! the next turn, and one that becomes due while the loop is busy after one more look at the sockets:
-//! a deadline does not act before the input that came in time. A peer that sends without end is read
-//! so much a turn: nobody who makes work keeps the others from theirs. With nothing left to do, the
-//! loop sleeps until the next deadline or event.
+//! A *turn* is everything that the loop does between waking up and going back to sleep, in this
+//! order:
 //!
-//! What is called is called with nothing borrowed, so it may call anything of this package, also to
-//! cancel, close or drop what it is called by. The exception is to run the loop inside of itself,
-//! which is refused with [`ReactorAlreadyRunningError`].
+//! | step of a turn         | calls                                                                |
+//! |------------------------|----------------------------------------------------------------------|
+//! | events of sockets      | protocols: a connection was made, bytes were received                |
+//! | delayed calls          | those due: [`call_later`](Reactor::call_later), [`sleep`], [`LoopingCall`] |
+//! | calls of other threads | [`call_from_thread`](RemoteReactor::call_from_thread), results of [`defer_to_thread`], wakers |
+//! | work of connections    | sends what was written, closes connections, and continues reads that had reached their limit |
+//!
+//! Each step takes only the work that existed when the step began. A call scheduled with no delay
+//! therefore runs in the next turn. A call that becomes due while the loop is busy runs after one
+//! more look at the sockets, so that a deadline does not act before input that arrived in time. At
+//! most a fixed amount is read from one connection in one turn, so that no peer starves the others.
+//! When no work is left, the loop sleeps until the next deadline or event.
+//!
+//! Callbacks run with no internal borrow held, so they may call any API of this package, and may
+//! also cancel, close or drop the object that calls them. One call is refused: running the loop
+//! inside itself returns [`ReactorAlreadyRunningError`].
 //!
 //! # What becomes of a failure
 //!
-//! Nothing that is called can stop the loop. An error, or a panic that was caught and is a
-//! [`PanicError`] from then on, ends up
+//! No callback can stop the loop by failing. An error ends up as follows, and so does a panic,
+//! which is caught and becomes a [`PanicError`]:
 //!
-//! | of                                         | with                                              |
-//! |--------------------------------------------|---------------------------------------------------|
-//! | a callback, an `async` block, a job        | the next errback of its Deferred                  |
-//! | the same, where no errback is left         | the log, when the Deferred is dropped: [`on_unhandled`] |
-//! | a method of a [`Protocol`](net::Protocol)  | the log, and the end of that connection           |
-//! | the function of a [`LoopingCall`]          | the Deferred that `start` gave; the loop of calls ends |
-//! | a delayed call, a call from a thread, a trigger, a factory | the log                           |
+//! | failure in                                   | goes to                                            |
+//! |----------------------------------------------|----------------------------------------------------|
+//! | a callback, an `async` block, a job          | the next errback of its Deferred                   |
+//! | the same, with no errback left               | the log, when the Deferred is dropped: [`on_unhandled`] |
+//! | a method of a [`Protocol`](net::Protocol)    | the log; that connection is closed                 |
+//! | the function of a [`LoopingCall`]            | the Deferred that `start` returned; the calls end  |
+//! | a delayed call, a call from a thread, a trigger, a factory | the log                              |
 //!
 //! Records go through the [`log`] crate. A program without a logger sees errors and warnings on
-//! standard error, one line each, unless it [turns that off](logging::set_stderr_fallback). (What
-//! Rust's own panic hook prints, it prints all the same.)
+//! standard error, one line each, unless it [turns that off](logging::set_stderr_fallback). Rust's
+//! panic hook prints its own message as well.
 //!
 //! # What the end of a run drops
 //!
-//! When a run is over, delayed calls that still wait are dropped, and connections are closed. A
-//! Deferred that waited for one of these fails with [`AbandonedError`], which reaches its errbacks. If
-//! it only waited for a delayed call, nobody needs to handle that: it is a `debug` record and not an
-//! unhandled failure. What is to end in good order, such as an `async` loop around [`sleep`], is
-//! cancelled by a [trigger](Reactor::add_system_event_trigger) before the shutdown:
+//! At the end of a run, delayed calls that are still waiting are dropped, and connections are
+//! closed. A Deferred that waited for one of them fails with [`AbandonedError`], which reaches its
+//! errbacks. If it waited only for a delayed call, the failure need not be handled: it is logged at
+//! level `debug` and does not count as unhandled. Work that should end in good order, such as an
+//! `async` loop around [`sleep`], can be cancelled by a
+//! [trigger](Reactor::add_system_event_trigger) before the shutdown:
 //!
 //! ```
 //! use std::time::Duration;
@@ -110,7 +118,7 @@
 //! reactor.run_for(Duration::from_millis(5))?;
 //! assert!(ended.result().is_ok());
 //!
-//! // Without any of that:
+//! // Without a trigger:
 //! let nap = sleep(&reactor, Duration::from_secs(3600));
 //! reactor.run_for(Duration::from_millis(5))?;
 //! assert!(nap.result().unwrap_err().is::<AbandonedError>());

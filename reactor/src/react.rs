@@ -1,8 +1,6 @@
-//! Running a reactor for as long as something takes.
+//! Running a reactor until a Deferred fires.
 //!
-//! [`react`] is a whole program: it makes a reactor, calls a function, runs until the Deferred that
-//! it returned has fired, and gives the exit code. [`Reactor::run_until`] does the same for a
-//! Deferred and a reactor that are there, and gives the result.
+//! [`react`] is a whole program: it makes a reactor, calls a function, runs until the Deferred that the function returned has fired, and returns the exit code. [`Reactor::run_until`] does the same with an existing Deferred and reactor, and returns the result.
 
 use std::cell::Cell;
 use std::error::Error;
@@ -19,16 +17,16 @@ use crate::triggers::{Phase, SystemEvent};
 /// Runs a program to the end of its main Deferred (Twisted's `task.react`).
 ///
 /// `main` is called before the reactor runs. It returns `Ok(())`, an error or a `Deferred<()>`,
-/// often of a block that was [spawned](Reactor::spawn). When that has ended, the reactor is stopped,
-/// and the exit code is
+/// often that of a [spawned](Reactor::spawn) block. When the Deferred has fired, the reactor is
+/// stopped. The exit code is
 ///
-/// - 0 if it succeeded;
+/// - 0 if the Deferred succeeded;
 /// - the code of an [`ExitRequest`], if it failed with one;
-/// - 1 if it failed otherwise, and the failure was logged; where nobody takes the records of errors,
-///   it was written to standard error instead.
+/// - 1 if it failed with anything else. The failure is logged; if the logger takes no records of
+///   level `error`, it is written to standard error instead.
 ///
-/// If the reactor is stopped by something else, such as SIGINT, and the Deferred does not fire on
-/// the way, the exit code is 0. A program with an `async` main function is
+/// If the reactor is stopped by something else, such as SIGINT, and the Deferred has not fired by
+/// the end of the shutdown, the exit code is 0. A program with an `async` main function is
 /// `react(|reactor| reactor.spawn(main_task(reactor.clone())))`.
 ///
 /// ```
@@ -59,7 +57,7 @@ pub fn react<R: Outcome<Value = ()>>(main: impl FnOnce(Reactor) -> R) -> ExitCod
         return ExitCode::from(request.code);
     }
     if log::log_enabled!(target: "reactor", log::Level::Error) {
-        crate::logging::error!(target: "reactor", "the main function failed: {failure:#?}");
+        crate::logging::error!(target: "reactor", "the Deferred of the program's main function failed: {failure:#?}");
     } else {
         eprintln!("Error: {failure:?}");
     }
@@ -67,11 +65,11 @@ pub fn react<R: Outcome<Value = ()>>(main: impl FnOnce(Reactor) -> R) -> ExitCod
 }
 
 impl Reactor {
-    /// Runs until `deferred` has fired, and gives its result.
+    /// Runs until `deferred` has fired, and returns its result.
     ///
-    /// This is a whole [`run`](Self::run), from the startup triggers to the shutdown triggers, with
-    /// signals, and with everything closed when it returns; also where the Deferred has fired
-    /// already. To look at a Deferred between the turns of a reactor that goes on, see
+    /// This is a whole [`run`](Self::run), with the startup triggers, the shutdown triggers and
+    /// signals. Everything is closed when it returns, even if the Deferred had already fired before
+    /// the call. To check a Deferred between the turns of a reactor that keeps running, see
     /// [`turn_once`](Self::turn_once).
     ///
     /// ```
@@ -88,8 +86,8 @@ impl Reactor {
     ///
     /// # Errors
     ///
-    /// The failure of the Deferred; [`ReactorStoppedError`] if the reactor was stopped by something
-    /// else before it had fired; and what [`run`](Self::run) fails with.
+    /// The failure of the Deferred; [`ReactorStoppedError`] if the reactor was stopped before the
+    /// Deferred fired; and the errors of [`run`](Self::run).
     pub fn run_until<T: 'static>(&self, deferred: Deferred<T>) -> Result<T, Failure> {
         self.run_while_pending(deferred)?.unwrap_or_else(|| {
             let signal = self.exit_signal();
@@ -97,7 +95,7 @@ impl Reactor {
         })
     }
 
-    /// The result of the Deferred, or `None` if something else has stopped the reactor before.
+    /// Returns the result of the Deferred, or `None` if something else stopped the reactor before.
     fn run_while_pending<T: 'static>(
         &self,
         deferred: Deferred<T>,
@@ -113,7 +111,8 @@ impl Reactor {
         let (waiting, core) = (wait.clone(), Rc::downgrade(self.core()));
         let ended = deferred.add_both(move |result| {
             if waiting.is_over.get() {
-                // Nobody is left to handle a failure, but that it was given up is none.
+                // The run is over. A failure is still unhandled, except that an abandoned Deferred
+                // is none.
                 return match result {
                     Err(failure) if !failure.is::<AbandonedError>() => Err(failure),
                     _ => Ok(()),
@@ -122,7 +121,7 @@ impl Reactor {
             waiting.result.set(Some(result));
             if let Some(core) = core.upgrade() {
                 let reactor = Self::from_core(core);
-                // If it has not begun to run, it is stopped when it has.
+                // If the reactor has not started to run, it is stopped once it has.
                 let is_stopped = reactor.stop().is_err() && !reactor.is_idle();
                 waiting.was_stopped.set(is_stopped);
             }
@@ -144,15 +143,14 @@ impl Reactor {
         }
         outcome?;
         let result = wait.result.take();
-        // What it waited for may have been dropped by the shutdown.
+        // The shutdown may have dropped what the Deferred waited for.
         let is_lost = |result: &Result<T, Failure>| {
             wait.was_stopped.get() && result.as_ref().is_err_and(Failure::is::<AbandonedError>)
         };
         Ok(result.filter(|result| !is_lost(result)))
     }
 
-    /// Runs for `duration`, or until it is stopped: a whole [`run`](Self::run), as
-    /// [`run_until`](Self::run_until) is.
+    /// Runs for `duration`, or until the reactor is stopped. This is a whole [`run`](Self::run).
     ///
     /// # Errors
     ///
@@ -171,16 +169,16 @@ impl Reactor {
     }
 }
 
-/// What a run and the Deferred that ends it share.
+/// State shared by a run and the Deferred that ends it.
 struct Wait<T> {
     result: Cell<Option<Result<T, Failure>>>,
-    /// The run has returned, and nobody looks at the result any more.
+    /// The run has returned; the result is no longer looked at.
     is_over: Cell<bool>,
-    /// Something else had stopped the reactor before the result was there.
+    /// Something else had stopped the reactor before the result came.
     was_stopped: Cell<bool>,
 }
 
-/// Ends a program that [`react`] runs, with an exit code and without a word (Twisted's
+/// Ends a program that runs under [`react`] with this exit code; nothing is logged (Twisted's
 /// `SystemExit`).
 ///
 /// ```
@@ -192,12 +190,12 @@ struct Wait<T> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ExitRequest {
-    /// What the program exits with.
+    /// The exit code of the program.
     pub code: u8,
 }
 
 impl ExitRequest {
-    /// To exit with `code`.
+    /// Requests the exit code `code`.
     pub fn new(code: u8) -> Self {
         Self { code }
     }
@@ -211,11 +209,11 @@ impl fmt::Display for ExitRequest {
 
 impl Error for ExitRequest {}
 
-/// The reactor was stopped before the Deferred had fired that it was run for.
+/// The reactor was stopped before the Deferred given to [`run_until`](Reactor::run_until) fired.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ReactorStoppedError {
-    /// The signal that stopped it, if it was one.
+    /// The signal that stopped the reactor, if a signal did.
     pub signal: Option<i32>,
 }
 
@@ -225,7 +223,7 @@ impl fmt::Display for ReactorStoppedError {
         if let Some(signal) = self.signal {
             write!(f, "by signal {signal} ")?;
         }
-        f.write_str("before the Deferred had fired that it was run for")
+        f.write_str("before the Deferred given to run_until fired")
     }
 }
 

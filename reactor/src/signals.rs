@@ -1,12 +1,12 @@
-//! SIGINT and SIGTERM, while a reactor runs that wants to know.
+//! SIGINT and SIGTERM, while a reactor runs that handles them.
 //!
-//! A signal writes one byte to a socket pair that the reactor polls; nothing else happens in the
-//! handler. Handlers cannot be taken back from a process, so once no reactor wants the signals any
-//! more, they do again what they did before: end the program, unless the program had taken care of
-//! them itself before the first reactor ran.
+//! The signal handler writes one byte to a socket pair that the reactor polls, and does nothing
+//! else. Handlers cannot be removed from a process. Once no reactor handles the signals any more, a
+//! signal does what it did before the first reactor ran: it ends the program, unless the program
+//! had a handler of its own.
 //!
-//! A signal that is ignored when the first reactor runs stays ignored. A shell starts background jobs
-//! with SIGINT ignored, so that Ctrl-C reaches only the job in front.
+//! A signal that is ignored when the first reactor runs stays ignored. A shell starts background
+//! jobs with SIGINT ignored, so that Ctrl-C reaches only the job in the foreground.
 
 use std::io::{self, Read};
 use std::sync::Arc;
@@ -21,15 +21,15 @@ use signal_hook::{flag, low_level};
 /// The signals that end `run`, unless they are ignored.
 const SIGNALS: [i32; 2] = [SIGINT, SIGTERM];
 
-/// What the process does with the signals; there is one of it in a process, as of them.
+/// What a signal does when no reactor handles it; one for the whole process.
 struct DefaultAction {
-    /// Reactors that run and want the signals.
+    /// Number of running reactors that handle signals.
     wanted: usize,
-    /// Whether a signal ends the program, as if nothing were installed.
+    /// Whether a signal ends the program, as if no handler were installed.
     applies: Option<Arc<AtomicBool>>,
     /// Those of [`SIGNALS`] that were not ignored when the first reactor ran.
     heeded: Vec<i32>,
-    /// Those of them that the program did not catch either.
+    /// Those of `heeded` for which the program had no handler.
     deadly: Vec<i32>,
 }
 
@@ -40,7 +40,7 @@ static DEFAULT: Mutex<DefaultAction> = Mutex::new(DefaultAction {
     deadly: Vec::new(),
 });
 
-/// Installed handlers; they are gone when this is dropped.
+/// Installed handlers; removed on drop.
 pub(crate) struct Signals {
     pub(crate) socket: UnixStream,
     last: Arc<AtomicUsize>,
@@ -58,7 +58,7 @@ impl Signals {
             ids: Vec::new(),
         };
         for signal in heeded {
-            // In this order: the number is there before the reactor wakes up.
+            // In this order: the number is stored before the reactor wakes up.
             let number = signal.unsigned_abs() as usize;
             let last = signals.last.clone();
             signals
@@ -70,8 +70,8 @@ impl Signals {
         Ok(signals)
     }
 
-    /// Has signals end the program, until what is returned is dropped: for a while in which nobody
-    /// takes them. `None` if a reactor of another thread may still take the first one.
+    /// Makes signals end the program until the returned value is dropped, for a time in which no
+    /// loop reads them. `None` if a reactor of another thread may still handle the first signal.
     pub(crate) fn let_them_end_the_program(&self, is_first: bool) -> Option<impl Drop + use<>> {
         struct Ends(Arc<AtomicBool>);
         impl Drop for Ends {
@@ -88,7 +88,7 @@ impl Signals {
         Some(Ends(applies))
     }
 
-    /// The signal that came, if one has since this was last asked.
+    /// Takes the signal that arrived since the last call, if one did.
     pub(crate) fn take(&self) -> Option<i32> {
         let mut bytes = [0; 64];
         while matches!((&self.socket).read(&mut bytes), Ok(count) if count > 0) {}
@@ -104,10 +104,10 @@ pub(crate) fn ends_the_program(signal: i32) -> bool {
     DEFAULT.lock().deadly.contains(&signal)
 }
 
-/// Ends the program, as the signal does where nothing is installed for it.
+/// Ends the program as the signal does when no handler is installed.
 pub(crate) fn end_the_program(signal: i32) -> ! {
     let _ = low_level::emulate_default_handler(signal);
-    // It is one that ends programs, so this is not reached.
+    // Not reached: these signals end the program.
     low_level::exit(128 + signal)
 }
 
@@ -124,7 +124,7 @@ impl Drop for Signals {
     }
 }
 
-/// The signals to be handled, which do not end the program from here on.
+/// Returns the signals to handle; from here on they no longer end the program.
 fn suspend_default() -> io::Result<Vec<i32>> {
     let mut default = DEFAULT.lock();
     match &default.applies {
@@ -148,8 +148,8 @@ fn suspend_default() -> io::Result<Vec<i32>> {
     Ok(default.heeded.clone())
 }
 
-/// What the process does with signals, as far as the system tells: two masks, in which signal 1 is
-/// the lowest bit (proc_pid_status(5)).
+/// Which signals the process ignores and catches, if the system reports it: two masks, in which
+/// signal 1 is the lowest bit (proc_pid_status(5)).
 #[derive(Default)]
 struct Dispositions {
     ignored: u64,
@@ -157,7 +157,7 @@ struct Dispositions {
 }
 
 impl Dispositions {
-    /// Nothing is ignored or caught where the system has no such file.
+    /// Where the system has no such file, no signal counts as ignored or caught.
     fn read() -> Self {
         let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
         let mask = |name: &str| {

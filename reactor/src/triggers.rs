@@ -1,8 +1,8 @@
-//! What runs when the reactor starts and stops.
+//! Functions that run when the reactor starts and stops.
 //!
-//! An event has three phases. All triggers of *before* run first, and the Deferreds that they
-//! return are waited for, while the loop goes on; then those of *during*, then those of *after*;
-//! within a phase in the order in which they were added. Firing takes the triggers away.
+//! An event has three phases. All triggers of *before* run first, and their Deferreds are waited
+//! for while the loop continues. Then the triggers of *during* run, then those of *after*. Within a
+//! phase, triggers run in the order of registration. A trigger runs once and is then removed.
 
 use std::cell::{Cell, RefCell};
 use std::error::Error;
@@ -13,31 +13,31 @@ use std::rc::Rc;
 use crate::deferred::{Deferred, Outcome, Resolver, call_for};
 use crate::health::{Callback, CallbackKind, watch};
 
-/// When, within an event, a trigger runs.
+/// The phase of an event in which a trigger runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Phase {
-    /// First; a Deferred that is returned holds up the other phases.
+    /// First. The later phases wait for the Deferreds that these triggers return.
     Before,
-    /// When the thing itself happens.
+    /// When the event itself happens.
     During,
-    /// When it has happened.
+    /// After the event has happened.
     After,
 }
 
-/// What triggers are for.
+/// An event that triggers can be registered for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum SystemEvent {
-    /// The reactor begins to run.
+    /// The reactor starts to run.
     Startup,
-    /// The reactor was stopped.
+    /// The reactor is stopped.
     Shutdown,
     /// An event of the program's own, fired with
     /// [`fire_system_event`](crate::Reactor::fire_system_event).
     Named(&'static str),
 }
 
-/// Names one trigger, to remove it with.
+/// Identifies one trigger, to remove it with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TriggerId(u64);
 
@@ -48,7 +48,9 @@ pub struct UnknownTriggerError;
 
 impl fmt::Display for UnknownTriggerError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("no such trigger: it has run, or was removed before")
+        f.write_str(
+            "no such trigger: it has run, was removed before, or belongs to another reactor",
+        )
     }
 }
 
@@ -60,7 +62,7 @@ struct Trigger {
     id: TriggerId,
     event: SystemEvent,
     phase: Phase,
-    /// Where it was added.
+    /// The source line that registered it.
     line: &'static Location<'static>,
     function: Function,
 }
@@ -105,10 +107,10 @@ impl Triggers {
         Ok(())
     }
 
-    /// Takes the next trigger of one phase, of those that were added before `end`.
+    /// Takes the next trigger of one phase, of those registered before `end`.
     ///
-    /// One at a time, since each of them may remove those that come after it; and no newer ones,
-    /// so that a trigger can add itself again for the next firing.
+    /// Taken one at a time, because a trigger may remove later ones; and only from those registered
+    /// before `end`, so that a trigger can register itself for the next firing.
     fn take_next(&self, event: SystemEvent, phase: Phase, end: u64) -> Option<Trigger> {
         let mut waiting = self.waiting.borrow_mut();
         let index = waiting.iter().position(|trigger| {
@@ -126,7 +128,8 @@ impl Triggers {
         })
     }
 
-    /// Runs the triggers of *before*. The Deferred fires when all of theirs have; it never fails.
+    /// Runs the triggers of *before*. The Deferred fires when all their Deferreds have; it never
+    /// fails.
     pub(crate) fn begin(&self, event: SystemEvent) -> Deferred<()> {
         self.run_phase(event, Phase::Before)
     }
@@ -134,7 +137,7 @@ impl Triggers {
     /// Runs the triggers of *during* and *after*.
     pub(crate) fn finish(&self, event: SystemEvent) {
         for phase in [Phase::During, Phase::After] {
-            // Only *before* is waited for. What these phases leave pending goes on by itself.
+            // Deferreds of these phases are not waited for; they continue by themselves.
             drop(self.run_phase(event, phase));
         }
     }
@@ -162,7 +165,7 @@ impl Triggers {
     }
 }
 
-/// Fires when the last of those who hold it lets go.
+/// Fires when the last holder drops it.
 struct LastOut(Cell<Option<Resolver<()>>>);
 
 impl Drop for LastOut {

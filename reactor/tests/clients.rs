@@ -249,7 +249,7 @@ fn what_cannot_be_looked_up_is_a_lookup_error() {
         ("none:80", "\"none\": it has no addresses"),
         ("unknown:80", "\"unknown\": never heard of it"),
         ("panics:80", "\"panics\": panicked: out of names"),
-        ("abandoned:80", "was dropped unfired"),
+        ("abandoned:80", "was dropped without firing it"),
         ("[fe80::1%eth0]:80", "\"fe80::1%eth0\": never heard of it"),
         ("example.org", "\"example.org\": not a host and a port"),
         ("example.org:http", "not a host and a port"),
@@ -823,7 +823,7 @@ fn a_client_that_always_connects_again_cannot_keep_a_reactor_from_stopping() {
     assert!((1..10).contains(&failures.get()));
     assert_eq!(told.borrow().last().unwrap(), "stop");
     assert_eq!(connector.state(), ConnectorState::Disconnected);
-    assert_eq!(peers::times_logged("again and again"), 1);
+    assert_eq!(peers::times_logged("gave up connecting to"), 1);
     // It is as good as a new one.
     assert_eq!(connector.connect(), Ok(()));
     assert_eq!(told.borrow().last().unwrap(), "connecting");
@@ -1006,7 +1006,7 @@ fn a_connector_takes_any_call_in_any_callback() {
     }
     let errors = peers::errors_logged_here();
     assert!(
-        errors.iter().all(|e| e.contains("again and again")),
+        errors.iter().all(|e| e.contains("gave up connecting to")),
         "{errors:?}"
     );
 }

@@ -131,7 +131,7 @@ fn debugging_tells_where_the_deferred_was_made_and_first_fired() {
 fn without_debugging_the_error_names_no_lines() {
     let (_, _, error) = fire_too_late();
     assert_eq!((error.made(), error.first_fired()), (None, None));
-    assert_eq!(error.to_string(), "this Deferred has its result already");
+    assert_eq!(error.to_string(), "the Deferred has a result already");
 }
 
 /// D-15: with debugging on, an unhandled failure tells where its Deferred was fired; the lines of

@@ -194,8 +194,8 @@ fn a_udp_port_has_one_address() {
     let error = reactor.listen_udp(&addresses[..], Deaf).unwrap_err();
     assert_eq!(
         error.cause.to_string(),
-        "the name has the addresses 127.0.0.1 and 127.0.0.2, and a UDP port has one: \
-         give it one of these"
+        "the name has the addresses 127.0.0.1 and 127.0.0.2, but a UDP port has only one: \
+         pass one of these"
     );
     let taken = UdpSocket::bind("127.0.0.2:0").unwrap();
     let number = taken.local_addr().unwrap().port();

@@ -62,7 +62,7 @@ fn a_full_queue_gives_the_object_back() {
         let refused: QueueOverflow<String> = queue.put("one more".to_owned()).unwrap_err();
         assert_eq!((refused.object.as_str(), refused.size), ("one more", size));
         assert_eq!(queue.len(), size);
-        let text = format!("the queue keeps {size} objects and has no room");
+        let text = format!("the queue is full: it stores {size} objects at most");
         assert_eq!(refused.to_string(), text);
         assert_eq!(Failure::from(refused).to_string(), text);
 
@@ -82,7 +82,7 @@ fn no_more_may_wait_than_the_backlog_has_room_for() {
         let waiting: Vec<_> = (0..backlog).map(|_| queue.get().unwrap()).collect();
         let refused: QueueUnderflow = queue.get().unwrap_err();
         assert_eq!(refused.backlog, backlog);
-        let text = format!("the queue is empty and {backlog} wait for it already");
+        let text = format!("the queue is empty, and {backlog} consumers wait already");
         assert_eq!(refused.to_string(), text);
         assert_eq!(queue.waiting(), backlog);
 

@@ -260,7 +260,7 @@ fn a_reactor_that_is_stopped_before_the_result_is_there_says_so() {
     assert_eq!(error.signal, None);
     assert_eq!(
         error.to_string(),
-        "the reactor was stopped before the Deferred had fired that it was run for"
+        "the reactor was stopped before the Deferred given to run_until fired"
     );
 
     // What fires now stops no later run, and a failure is nobody's.

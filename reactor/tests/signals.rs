@@ -273,7 +273,7 @@ fn a_second_signal_ends_a_program_whose_shutdown_waits() {
         child.signal(name);
         let (said, status) = child.ends();
         let want = format!(
-            "signal {number} came while the reactor was stopping because of signal {number}: \
+            "signal {number} arrived while the reactor was stopping because of signal {number}: \
              the program ends at once"
         );
         assert_eq!(said, [want]);

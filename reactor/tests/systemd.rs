@@ -61,7 +61,7 @@ fn service() -> Result<(), Failure> {
         .unwrap_err();
     assert_eq!(
         format!("{:?}", Failure::from(error)),
-        "cannot listen on systemd:index=1: the socket was listened on before"
+        "cannot listen on systemd:index=1: the socket is in use: listen was called for it before"
     );
     let error = sockets
         .listen(&reactor, 2, for_protocol(|| Service))

@@ -231,7 +231,7 @@ fn the_guard_panics_with_what_was_lost() {
     })
     .unwrap_err();
     let text = panic.downcast::<String>().unwrap();
-    assert!(text.contains("1 lost failure(s)"), "{text}");
+    assert!(text.contains("1 unhandled failure(s)"), "{text}");
     assert!(text.contains("forgotten"), "{text}");
 }
 

@@ -1,8 +1,8 @@
-//! Straight-line code: `async` blocks that await Deferreds, and Deferreds of async blocks.
+//! `async` blocks that await Deferreds, and Deferreds made from `async` blocks.
 //!
-//! A Deferred is a future of `Result<T, Failure>`, and [`spawn`] makes a Deferred of a future. An
-//! async block is then what a chain of callbacks is, written in one piece: `?` passes a failure on,
-//! a `match` on the result is an errback, and a loop is a loop.
+//! A Deferred is a future of `Result<T, Failure>`, and [`spawn`] makes a Deferred from a future. An
+//! async block replaces a chain of callbacks: `?` passes a failure on, a `match` on the result is
+//! an errback, and a loop is a loop.
 //!
 //! ```
 //! use deferred_reactor::deferred::{Deferred, spawn};
@@ -22,21 +22,22 @@
 //! # Ok::<(), Failure>(())
 //! ```
 //!
-//! What holds:
+//! These rules hold:
 //!
-//! - **A block is as prompt as a callback.** It runs up to its first wait before `spawn` returns,
-//!   and goes on inside the call that fires the Deferred which it awaits. No reactor is needed.
-//! - **Cancelling goes through.** To cancel the Deferred of a block cancels what the block awaits,
-//!   through blocks that await blocks, and the block sees the [`CancelledError`]; it may clean up,
-//!   or answer with something else. With several awaited at once (`join`, `select`), all are
-//!   cancelled before the block goes on. A block that awaits no Deferred but some other future is
-//!   dropped there and fails with `CancelledError`.
-//! - **To drop is not to cancel**: neither the Deferred of a block, which goes on without it, nor
-//!   a Deferred that a block has awaited and drops, as `select` does with the one that comes late.
-//! - **Other futures work too**, with nothing else than [`Reactor::spawn`](crate::Reactor::spawn):
-//!   a block that was woken by anything but a Deferred, on whatever thread, is polled in the
-//!   reactor's next turn.
-//! - **The cost** of an await is no allocation, pending or not. That of a block is three.
+//! - **A block runs as soon as a callback would.** It runs up to its first wait before `spawn`
+//!   returns, and continues inside the call that fires the awaited Deferred. No reactor is needed.
+//! - **Cancelling goes through.** Cancelling the Deferred of a block cancels the Deferred that the
+//!   block awaits, through blocks that await blocks. The block gets the [`CancelledError`]; it may
+//!   clean up, or return something else. If several are awaited at once (`join`, `select`), all are
+//!   cancelled before the block continues. A block that awaits only other futures is dropped and
+//!   fails with `CancelledError`.
+//! - **Dropping does not cancel**: a block continues when its Deferred is dropped, and so does the
+//!   work behind a Deferred that a block has awaited and dropped, as `select` does with the slower
+//!   one.
+//! - **Other futures work too**, if the block is spawned with
+//!   [`Reactor::spawn`](crate::Reactor::spawn): when anything but a Deferred wakes the block, on
+//!   any thread, it is polled in the reactor's next [turn](crate#turns).
+//! - **The cost** of an await is no allocation, pending or not. A block costs three allocations.
 //!
 //! [`CancelledError`]: crate::CancelledError
 
@@ -48,20 +49,18 @@ use std::task::{Context, Poll};
 use super::chain;
 use super::{Deferred, Failure, State, task};
 
-/// Runs a future, usually an `async` block, and fires with what it ends with (Twisted's
+/// Runs a future, usually an `async` block; the Deferred fires with its result (Twisted's
 /// `Deferred.fromCoroutine`).
 ///
-/// It is polled here and now, and again inside the call that fires the Deferred it awaits; see
-/// [the module](self) for what else holds. A panic in it is a failure with
-/// [`PanicError`](crate::PanicError), and if it comes to wait for something that is gone, so that
-/// nobody can ever wake it, it is dropped and the failure is
-/// [`AbandonedError`](crate::AbandonedError).
+/// The future is polled at once, and again inside each call that fires a Deferred it awaits; see
+/// [the module](self) for the other rules. A panic in it becomes a failure that holds a
+/// [`PanicError`](crate::PanicError). If the future waits for something that was dropped, so that
+/// it can never be woken, it is dropped and fails with [`AbandonedError`](crate::AbandonedError).
 ///
-/// What awaits other futures than Deferreds is better spawned on a reactor
-/// ([`Reactor::spawn`](crate::Reactor::spawn)). Here there is none, so the block is polled by
-/// whatever wakes it, from inside that call, which some types do with a lock held that the block
-/// would take (`futures::lock::Mutex`). A wake from another thread is logged as an error and lost,
-/// as nobody could act on it.
+/// For futures other than Deferreds, use [`Reactor::spawn`](crate::Reactor::spawn). Without a
+/// reactor, the block is polled inside the call that wakes it, and some types wake while they hold
+/// a lock that the block needs (`futures::lock::Mutex`). A wake from another thread is logged as an
+/// error and ignored.
 ///
 /// ```
 /// # use deferred_reactor::{Deferred, Failure, deferred::spawn};
@@ -85,13 +84,13 @@ pub fn spawn<T: 'static>(
 
 /// Waits for the result.
 ///
-/// In a block made by [`spawn`] or [`Reactor::spawn`](crate::Reactor::spawn) the wait ends inside
-/// the call that fires this Deferred. In any other executor its waker is called then. A failure
-/// that was awaited is handled, also if it is ignored.
+/// In a block made by [`spawn`] or [`Reactor::spawn`](crate::Reactor::spawn), the wait ends inside
+/// the call that fires this Deferred. In another executor, the waker is called there. A failure
+/// that was awaited counts as handled.
 ///
 /// # Panics
 ///
-/// If it is polled once more after it was ready, as futures may; `.await` does not do that.
+/// If it is polled again after it was ready; `.await` does not do that.
 impl<T> Future for Deferred<T> {
     type Output = Result<T, Failure>;
 
@@ -114,5 +113,5 @@ impl<T> Future for Deferred<T> {
     }
 }
 
-/// The value is never pinned: it is moved out when it is there.
+/// The value is never pinned: it is moved out when it is ready.
 impl<T> Unpin for Deferred<T> {}

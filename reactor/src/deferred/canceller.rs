@@ -10,7 +10,7 @@ use super::chain::{self, ChainRoot, Line, Why};
 
 /// Cancels a Deferred that has been moved elsewhere.
 ///
-/// Cheap to clone; keeps nothing alive. Once the Deferred has fired it does nothing.
+/// Cheap to clone; does not keep the Deferred alive. Does nothing once the Deferred has fired.
 ///
 /// ```
 /// # use deferred_reactor::{CancelledError, Deferred};

@@ -1,4 +1,4 @@
-//! How a chain of callbacks is kept, and how a result runs through it.
+//! How a chain of callbacks is stored, and how a result runs through it.
 //!
 //! A chain begins with a [`Root`], which `Deferred::pending` allocates and the resolver fires, and
 //! each callback added to it is one [`Link`], allocated once, closure and output included:
@@ -9,24 +9,24 @@
 //!                 ▲──────────────────────────── root ─────────────────────────────────┘
 //! ```
 //!
-//! Each node ends in a [`Tail`]: a place for its result, and what follows. A result goes on by
-//! direct calls for a few links, which keeps it in registers, and then rests in a tail, from where
-//! the loop in [`run`] carries it further; so the stack does not grow with the chain.
+//! Each node ends in a [`Tail`], which holds its result and what follows. A result passes through a
+//! few links by direct calls, which keeps it in registers, and is then stored in a tail. The loop
+//! in [`run`] continues from there, so the stack does not grow with the chain.
 //!
 //! A callback that returns a pending Deferred suspends its link: the inner chain's last tail gets
-//! `End::Adopt(link)`, and the result that arrives there goes on in the outer chain. When the
-//! suspended link was itself adopted by another (a loop whose callback returns the next round),
-//! the adoption is handed on and the link goes away: this is the tail call that lets such a loop
-//! run for ever in constant memory. A chain that somebody can still cancel or pause stays in its
-//! place, though, so that these go on to work.
+//! `End::Adopt(link)`, and its result continues in the outer chain. If the suspended link was
+//! itself adopted by another (a loop whose callback returns the next round), the adoption is passed
+//! on and the link is dropped. This is the tail call that lets such a loop run without end in
+//! constant memory. A chain that can still be cancelled or paused stays in its place, so that these
+//! calls still work.
 //!
-//! An async block that awaits a chain leaves `End::Wake` in its tail. The result then rests there,
-//! and [`run`] polls the block once the chain is done ([`task`](super::task)); what the block
-//! ends with goes on from the same loop, as it is the root of a chain itself.
+//! An async block that awaits a chain stores `End::Wake` in its tail. The result waits there, and
+//! [`run`] polls the block once the chain is done ([`task`](super::task)). The result of the block
+//! continues in the same loop, because the block is the root of a chain itself.
 //!
 //! Ownership points forward only, from the resolver to the last link; a handle owns the last link
-//! and the root. What a chain waits on is known by a weak pointer, for cancelling. So there is no
-//! cycle to break, and everything is dropped as soon as it cannot be used any more.
+//! and the root. The chain that a chain waits for is stored as a weak pointer, for cancelling. So
+//! there are no cycles, and everything is dropped as soon as it is no longer used.
 
 use std::any::Any;
 use std::cell::Cell;
@@ -44,25 +44,26 @@ use crate::health;
 
 pub(crate) type Line = &'static Location<'static>;
 
-/// Where the output of a node rests, and where it goes.
+/// Stores the output of a node, and what follows it.
 pub(crate) struct Tail<T> {
     result: Cell<Option<Result<T, Failure>>>,
-    /// The next callback of the same chain. Apart from `end`, because it fits two registers: adding
-    /// a callback costs a third more where it is moved in memory with the rest.
+    /// The next callback of the same chain. Stored separately from `end`, because it fits two
+    /// registers: adding a callback costs a third more if it is moved in memory with the rest.
     callback: Cell<Option<Rc<dyn Input<T>>>>,
-    /// What follows where there is no callback.
+    /// What follows if there is no callback.
     end: Cell<End<T>>,
 }
 
 /// What follows the last node of a chain.
 pub(crate) enum End<T> {
-    /// Somebody holds the handle and may add a callback yet: the result rests.
+    /// A handle exists and may add a callback: the result waits.
     Held,
-    /// The handle is gone: the result is final.
+    /// The handle was dropped: the result is final.
     Dropped,
     /// The link of another chain that waits for this result, and the root of that chain.
     Adopt(Rc<dyn Source<T>>, Rc<dyn ChainRoot>),
-    /// A future that holds the handle waits for this result, which rests until it is polled.
+    /// A future that owns the handle waits for this result, which is stored until the future is
+    /// polled.
     Wake(Waker),
 }
 
@@ -88,9 +89,9 @@ impl<T> Tail<T> {
         self.result.set(Some(result));
     }
 
-    /// Lets `look` see the result while it rests here.
+    /// Calls `look` with the result, if it is stored here.
     pub(crate) fn peek<R>(&self, look: impl FnOnce(Option<&Result<T, Failure>>) -> R) -> R {
-        /// Puts the result back, also when `look` panics.
+        /// Puts the result back, also if `look` panics.
         struct Lent<'a, T>(&'a Cell<Option<T>>, Option<T>);
         impl<T> Drop for Lent<'_, T> {
             fn drop(&mut self) {
@@ -105,7 +106,7 @@ impl<T> Tail<T> {
         self.peek(|result| result.is_some())
     }
 
-    /// Moves the result on by one node.
+    /// Moves the result to the next node.
     pub(crate) fn pass_on(&self, lane: Lane<'_>) -> Moved {
         if let Some(callback) = self.callback.take() {
             return match self.result.take() {
@@ -142,22 +143,22 @@ impl<T> Tail<T> {
     }
 }
 
-/// A node, seen by the loop that runs a chain.
+/// A node, as the loop that runs a chain sees it.
 pub(crate) trait Flow {
     fn pass_on(self: Rc<Self>, lane: Lane<'_>) -> Moved;
 }
 
-/// A node, seen by those who want its output.
+/// A node, as the receivers of its output see it.
 pub(crate) trait Source<T>: Flow {
     fn tail(&self) -> &Tail<T>;
 }
 
-/// A node, seen by the one before it. `depth` counts direct calls.
+/// A node, as the node before it sees it. `depth` counts direct calls.
 pub(crate) trait Input<T> {
     fn run(self: Rc<Self>, input: Result<T, Failure>, lane: Lane<'_>, depth: u32) -> Moved;
 }
 
-/// The chain that is being run.
+/// The chain that is running.
 #[derive(Clone, Copy)]
 pub(crate) struct Lane<'a> {
     root: &'a Rc<dyn ChainRoot>,
@@ -171,31 +172,31 @@ impl<'a> Lane<'a> {
     }
 }
 
-/// Where the result went.
+/// Where a result went.
 pub(crate) enum Moved {
-    /// To the tail of this node, from where it is to be passed on.
+    /// To the tail of this node, which passes it on.
     On(Rc<dyn Flow>),
-    /// The same, in another chain that had waited for it.
+    /// To a node of another chain that had waited for it.
     Into(Rc<dyn Flow>, Rc<dyn ChainRoot>),
-    /// Nowhere: it rests, or another Deferred has to fire first.
+    /// Nowhere: the result is stored, or another Deferred has to fire first.
     Rested,
-    /// Nowhere yet: it rests where a future will take it, and async blocks are to be polled now.
+    /// The result is stored for a future, and async blocks are to be polled now.
     Woken,
 }
 
-/// Runs a chain from `node`, and whatever chains follow from it, in constant stack.
+/// Runs a chain from `node`, and the chains that follow from it, in constant stack.
 pub(crate) fn run(node: Rc<dyn Flow>, root: Rc<dyn ChainRoot>) {
     go_on(Moved::On(node), root);
 }
 
-/// Goes on with what came of polling a block, for one that polls the next then.
+/// Continues with the result of polling a block, when the caller polls the next block.
 pub(crate) fn pass_along(moved: Moved) {
     if let Moved::Into(node, root) = moved {
         rest(Moved::On(node), root);
     }
 }
 
-/// Goes on with what came of a block that was not polled.
+/// Continues with the result of a block that was not polled.
 pub(crate) fn continue_with(moved: Moved) {
     if let Moved::Into(node, root) = moved {
         run(node, root);
@@ -208,7 +209,7 @@ fn go_on(moved: Moved, root: Rc<dyn ChainRoot>) {
     }
 }
 
-/// Runs until the result rests. `true` if it does so for a future, and blocks are to be polled.
+/// Runs until the result is stored. Returns `true` if async blocks are to be polled.
 fn rest(moved: Moved, root: Rc<dyn ChainRoot>) -> bool {
     let (mut moved, mut root) = (moved, root);
     loop {
@@ -231,11 +232,11 @@ fn rest(moved: Moved, root: Rc<dyn ChainRoot>) -> bool {
     }
 }
 
-/// How many links call one another directly before the loop takes over.
+/// Number of links that call one another directly before the loop takes over.
 const DIRECT_CALLS: u32 = 24;
 
-/// Gives a node its result, and runs what comes next where that is the simple case: another
-/// callback, or nobody yet.
+/// Passes a result to a node, and runs the next one in the simple cases: another callback, or none
+/// yet.
 #[inline]
 fn forward<T: 'static>(
     node: Rc<impl Source<T> + 'static>,
@@ -260,11 +261,11 @@ fn forward<T: 'static>(
     Moved::On(node)
 }
 
-/// One callback: a closure that takes the result of the node before, and its own output.
+/// One callback: a closure that takes the result of the previous node, and its own output.
 pub(crate) struct Link<T, U, F> {
     tail: Tail<U>,
     handler: Cell<Option<F>>,
-    /// Where the callback was added.
+    /// The source line that added the callback.
     added: Line,
     input: std::marker::PhantomData<fn(T)>,
 }
@@ -306,7 +307,7 @@ where
             Step::Now(result) => forward(self, result, lane, depth),
             Step::Wait { node, root } => {
                 if is_same(&root, lane.root) {
-                    // Nobody else can have the handle of this chain now.
+                    // No other code can own the handle of this chain now.
                     drop(Deferred::waiting(node, root, self.added));
                     let failure = "a callback returned the Deferred it was added to".into();
                     let failure = Failure::at(failure, self.added);
@@ -320,7 +321,7 @@ where
 }
 
 impl<T: 'static, U: 'static, F: 'static> Link<T, U, F> {
-    /// Goes on with the result of another chain, once that is there.
+    /// Continues with the result of another chain, once it has one.
     fn wait_for(
         self: Rc<Self>,
         node: Rc<dyn Source<U>>,
@@ -370,33 +371,33 @@ pub(crate) fn call<A, U: 'static>(
     }
 }
 
-/// The state that the whole chain shares.
+/// The state shared by the whole chain.
 pub(crate) struct Chain {
     progress: Cell<Progress>,
     made: Line,
-    /// Where it was fired first; `made` until then.
+    /// The source line that fired it first; `made` until then.
     fired: Cell<Line>,
-    /// The last line that touched the handle, once that is gone.
+    /// The last source line that used the handle, once the handle is dropped.
     dropped: Cell<Line>,
     /// The chain that this one is suspended on.
     waits_on: Cell<Option<Weak<dyn ChainRoot>>>,
     paused: Cell<u32>,
-    /// The node to go on from when the last pause ends.
+    /// The node to continue from when the last pause ends.
     stalled: Cell<Option<Rc<dyn Flow>>>,
-    /// Who can end a pause: the handle, and each [`Pauser`](super::Pauser).
+    /// Number of handles that can end a pause: the Deferred, and each [`Pauser`](super::Pauser).
     holders: Cell<u32>,
-    /// The async block that has seen this chain pending: its number, [`AWAITED`], or 0 for none.
+    /// The number of the async block that has seen this chain pending, [`AWAITED`], or 0 for none.
     pub(super) awaited_by: Cell<u32>,
 }
 
-/// Awaited, but not by a block that has it on its list.
+/// Awaited, but not by a block that has the chain on its list.
 pub(super) const AWAITED: u32 = u32::MAX;
 
-/// How far the firing has come.
+/// The progress of firing.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Progress {
     Pending,
-    /// The canceller is running; it may still fire.
+    /// The canceller is running; it may still fire the Deferred.
     Cancelling,
     /// The same, and the time is up: what stands for others ends now, whatever they do.
     TimingOut,
@@ -414,18 +415,18 @@ impl Chain {
         self.paused.get() > 0
     }
 
-    /// Whether somebody beside the handle can pause.
+    /// Whether a Pauser exists.
     pub(crate) fn has_pausers(&self) -> bool {
         self.holders.get() > 1
     }
 
-    /// Whether a future holds the handle and has looked for the result.
+    /// Whether a future owns the handle and has looked for the result.
     #[inline]
     pub(crate) fn is_awaited(&self) -> bool {
         self.awaited_by.get() != 0
     }
 
-    /// Whether nobody is left to end a pause. A handle that is awaited has been given away for it.
+    /// Whether no handle is left that can end a pause. An awaited Deferred does not count.
     fn nobody_unpauses(&self) -> bool {
         self.holders.get() == u32::from(self.awaited_by.get() != 0)
     }
@@ -434,7 +435,7 @@ impl Chain {
         unhandled::is_debugging().then(|| self.fired.get())
     }
 
-    /// The chain that this one waits on, if it is still there.
+    /// The chain that this one waits for, if it still exists.
     pub(crate) fn waits_on(&self) -> Option<Rc<dyn ChainRoot>> {
         let inner = self.waits_on.take();
         let found = inner.as_ref().and_then(Weak::upgrade);
@@ -442,7 +443,7 @@ impl Chain {
         found
     }
 
-    /// Notes the chain that this one waits on, for cancelling.
+    /// Stores the chain that this one waits for, for cancelling.
     pub(crate) fn wait_on(&self, inner: Option<Weak<dyn ChainRoot>>) {
         self.waits_on.set(inner);
     }
@@ -470,7 +471,8 @@ pub(crate) enum Why {
 pub(crate) trait ChainRoot {
     fn chain(&self) -> &Chain;
 
-    /// What it waits on, if that is still there; where there are several, the others as well.
+    /// The chain it waits for, if it still exists; if there are several, the others are added to
+    /// `_others`.
     fn waits_on(&self, _others: &mut Vec<Rc<dyn ChainRoot>>) -> Option<Rc<dyn ChainRoot>> {
         self.chain().waits_on()
     }
@@ -479,7 +481,7 @@ pub(crate) trait ChainRoot {
     fn cancel_root(self: Rc<Self>, at: Line, why: Why);
 }
 
-/// The first node of a chain: what the resolver fires.
+/// The first node of a chain, which the resolver fires.
 pub(crate) struct Root<T: 'static> {
     chain: Chain,
     tail: Tail<T>,
@@ -507,7 +509,7 @@ impl<T: 'static> Root<T> {
         }
     }
 
-    /// A root that has its result already: what a fired Deferred becomes when it is paused.
+    /// A root that has its result already, for a fired Deferred that is paused.
     pub(crate) fn fired(made: Line, result: Result<T, Failure>) -> Self {
         let root = Self::new(made, None);
         root.chain.progress.set(Progress::Fired);
@@ -523,7 +525,7 @@ impl<T: 'static> Root<T> {
         )
     }
 
-    /// Whether the handle went away without a callback being added, so that nobody gets the result.
+    /// Whether the handle was dropped without a callback, so that nothing gets the result.
     pub(crate) fn is_unheard(&self) -> bool {
         let end = self.tail.end.replace(End::Held);
         let is_unheard = matches!(end, End::Dropped);
@@ -531,8 +533,8 @@ impl<T: 'static> Root<T> {
         is_unheard
     }
 
-    /// While the canceller runs: lets the chain go on waiting, and `canceller` be the next to be
-    /// called.
+    /// Called while the canceller runs: the chain continues to wait, and `canceller` is called at
+    /// the next cancel.
     pub(crate) fn wait_on(&self, canceller: CancelFn<T>) {
         if self.chain.progress.get() == Progress::Cancelling {
             self.canceller.set(Some(canceller));
@@ -559,7 +561,7 @@ impl<T: 'static> Root<T> {
         log_panic("deferred", what, payload);
     }
 
-    /// Fires with `result`, unless that has been decided.
+    /// Fires with `result`, unless the result is decided already.
     pub(crate) fn fire(
         self: Rc<Self>,
         result: Result<T, Failure>,
@@ -586,7 +588,7 @@ impl<T: 'static> Root<T> {
         }
     }
 
-    /// Decides the result of a root that has no resolver, which then is to be passed on. `false` if
+    /// Decides the result of a root without a resolver; the caller passes it on. Returns `false` if
     /// it was decided before.
     pub(crate) fn settle(&self, result: Result<T, Failure>, at: Line) -> bool {
         if self.chain.progress.get() != Progress::Pending {
@@ -600,7 +602,7 @@ impl<T: 'static> Root<T> {
         true
     }
 
-    /// The resolver went away. With nobody to tell, nobody is told.
+    /// The resolver was dropped. Does nothing if no handle or callback gets the result.
     pub(crate) fn abandon(self: Rc<Self>) {
         if self.chain.progress.get() != Progress::Pending {
             return;
@@ -654,7 +656,7 @@ impl<T: 'static> ChainRoot for Root<T> {
                 }
                 let next = self.canceller.take();
                 if next.is_some() {
-                    // It stands for others, and not all of these have ended.
+                    // The Deferred stands for others, and not all of these have ended.
                     self.canceller.set(next);
                     self.chain.progress.set(Progress::Pending);
                     return;
@@ -671,8 +673,8 @@ impl<T: 'static> ChainRoot for Root<T> {
     }
 }
 
-/// Settles that a callback follows `node`, which was the last of its chain: no future waits for the
-/// result any more, and one that rests goes on.
+/// Marks that a callback follows `node`, the last of its chain so far: no future waits for the
+/// result any more, and a stored result continues.
 pub(crate) fn follow<T: 'static>(
     node: &Rc<dyn Source<T>>,
     root: &Rc<dyn ChainRoot>,
@@ -685,8 +687,8 @@ pub(crate) fn follow<T: 'static>(
     }
 }
 
-/// Lets the result go on that rests in `node`, now that something follows it; or does so when the
-/// pause ends that holds it.
+/// Passes on the result stored in `node`, now that something follows it; if the chain is paused, at
+/// the end of the pause.
 pub(crate) fn wake<T: 'static>(node: &Rc<dyn Source<T>>, root: &Rc<dyn ChainRoot>) {
     root.chain().stalled.set(Some(node.clone()));
     resume(root);
@@ -696,7 +698,7 @@ pub(crate) fn wake<T: 'static>(node: &Rc<dyn Source<T>>, root: &Rc<dyn ChainRoot
 pub(crate) fn cancel(root: Rc<dyn ChainRoot>, at: Line, why: Why) {
     let mut others = Vec::new();
     let first = innermost(root, &mut others);
-    // An async block waits for several at once. It goes on when all of them are cancelled: the
+    // An async block may await several Deferreds. It continues when all of them are cancelled: the
     // first CancelledError may make it drop the others.
     let _held = (!others.is_empty()).then(task::hold);
     if let Some(first) = first {
@@ -711,8 +713,8 @@ pub(crate) fn cancel(root: Rc<dyn ChainRoot>, at: Line, why: Why) {
     }
 }
 
-/// The chain that has to fire for this one to go on. Of several, the first, and the rest is added
-/// to `others`.
+/// The chain that must fire for this one to continue. If there are several, returns the first and
+/// adds the rest to `others`.
 fn innermost(
     root: Rc<dyn ChainRoot>,
     others: &mut Vec<Rc<dyn ChainRoot>>,
@@ -727,7 +729,7 @@ fn innermost(
     Some(innermost)
 }
 
-/// Leaves a waker for the result of a chain, which a future holds the handle of.
+/// Stores a waker for the result of a chain whose handle belongs to a future.
 pub(crate) fn wake_later<T: 'static>(
     node: &Rc<dyn Source<T>>,
     root: &Rc<dyn ChainRoot>,
@@ -740,13 +742,13 @@ pub(crate) fn wake_later<T: 'static>(
         _ => tail.end.set(End::Wake(waker.clone())),
     }
     if tail.has_result() {
-        // It is held back by a pause, at the end of which it goes on from here.
+        // The chain is paused, and continues here at the end of the pause.
         chain.stalled.set(Some(node.clone()));
     }
     task::waits_for(root);
 }
 
-/// A future awaits the handle: only a pauser can end a pause now.
+/// A future awaits the handle: from now on only a pauser can end a pause.
 pub(crate) fn give_away(root: &Rc<dyn ChainRoot>) {
     let chain = root.chain();
     if chain.awaited_by.get() == 0 {
@@ -755,7 +757,7 @@ pub(crate) fn give_away(root: &Rc<dyn ChainRoot>) {
     end_forgotten_pauses(root);
 }
 
-/// Ends all pauses if nobody is left who could.
+/// Ends all pauses if no handle is left that can.
 fn end_forgotten_pauses(root: &Rc<dyn ChainRoot>) {
     let chain = root.chain();
     if chain.paused.get() > 0 && chain.nobody_unpauses() {
@@ -764,7 +766,7 @@ fn end_forgotten_pauses(root: &Rc<dyn ChainRoot>) {
     }
 }
 
-/// A callback returned the handle, so whoever had it cannot end a pause any more.
+/// A callback returned the handle, so its former owner can no longer end a pause.
 #[inline]
 pub(crate) fn end_pauses_of_handle(root: &Rc<dyn ChainRoot>) {
     let chain = root.chain();
@@ -778,8 +780,7 @@ pub(crate) fn is_same(one: &Rc<dyn ChainRoot>, other: &Rc<dyn ChainRoot>) -> boo
     std::ptr::addr_eq(Rc::as_ptr(one), Rc::as_ptr(other))
 }
 
-/// Whether nobody is left who could cancel or pause this chain, apart from the one that waits for
-/// it.
+/// Whether only the chain that waits for this one can cancel or pause it.
 fn is_out_of_reach(root: &Rc<dyn ChainRoot>) -> bool {
     root.chain().holders.get() == 0 && Rc::weak_count(root) <= 1
 }
@@ -790,7 +791,7 @@ pub(crate) fn pause(root: &Rc<dyn ChainRoot>) {
     chain.paused.set(chain.paused.get() + 1);
 }
 
-/// Ends one pause; the last one lets the chain go on before this returns.
+/// Ends one pause; after the last one the chain continues before this returns.
 pub(crate) fn unpause(root: &Rc<dyn ChainRoot>) {
     let chain = root.chain();
     match chain.paused.get() {
@@ -803,7 +804,7 @@ pub(crate) fn unpause(root: &Rc<dyn ChainRoot>) {
     }
 }
 
-/// Lets a result go on that rests in the chain, unless it is paused.
+/// Passes on a result stored in the chain, unless the chain is paused.
 pub(crate) fn resume(root: &Rc<dyn ChainRoot>) {
     let chain = root.chain();
     if chain.paused.get() == 0
@@ -813,13 +814,13 @@ pub(crate) fn resume(root: &Rc<dyn ChainRoot>) {
     }
 }
 
-/// One more who can end a pause.
+/// Counts one more handle that can end a pause.
 pub(crate) fn hold(root: &Rc<dyn ChainRoot>) {
     let chain = root.chain();
     chain.holders.set(chain.holders.get() + 1);
 }
 
-/// One fewer who can end a pause. A chain that nobody could wake any more goes on.
+/// Counts one handle less that can end a pause. A chain that could no longer be unpaused continues.
 pub(crate) fn release(root: &Rc<dyn ChainRoot>) {
     let chain = root.chain();
     chain.holders.set(chain.holders.get() - 1);
@@ -830,14 +831,15 @@ fn is_cancelled<T>(result: Option<&Result<T, Failure>>) -> bool {
     matches!(result, Some(Err(failure)) if failure.is::<CancelledError>())
 }
 
-/// The handle went away without a callback being added.
+/// Handles the drop of a handle without a callback.
 pub(crate) fn drop_handle<T: 'static>(
     node: &Rc<dyn Source<T>>,
     root: &Rc<dyn ChainRoot>,
     at: Line,
 ) {
     root.chain().dropped.set(at);
-    // What was awaited and dropped, as by `select`, was given up: to be cancelled is no surprise.
+    // A Deferred that was awaited and dropped, as by `select`, was given up: its CancelledError is
+    // no unhandled failure.
     if root.chain().awaited_by.replace(0) != 0 && node.tail().peek(is_cancelled) {
         node.tail().take_result();
     }

@@ -1,4 +1,4 @@
-//! The errors that a Deferred itself brings about.
+//! The errors with which a Deferred ends by itself.
 
 use std::error::Error;
 use std::fmt;
@@ -7,13 +7,13 @@ use std::time::Duration;
 
 use super::failure::Failure;
 
-/// The result had been decided before (Twisted's `AlreadyCalledError`).
+/// The result was decided before (Twisted's `AlreadyCalledError`).
 ///
-/// A [`Resolver`](crate::Resolver) is consumed by firing, so this is left for the races that no
-/// type rules out: a canceller, or a timeout, that came first.
+/// Firing consumes a [`Resolver`](crate::Resolver), so this error remains for a race with a
+/// canceller or a timeout that came first.
 ///
-/// With [`set_debugging`](crate::deferred::set_debugging) on it also tells where the Deferred was made and where it
-/// was fired first.
+/// With [`set_debugging`](crate::deferred::set_debugging) on, the error also says where the
+/// Deferred was made and where it was fired first.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct AlreadyCalledError {
@@ -41,7 +41,7 @@ impl AlreadyCalledError {
 
 impl fmt::Display for AlreadyCalledError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "this Deferred has its result already")?;
+        write!(f, "the Deferred has a result already")?;
         match self.history {
             Some(History { made, fired }) => {
                 write!(f, " (made at {made}, first fired at {fired})")
@@ -53,7 +53,7 @@ impl fmt::Display for AlreadyCalledError {
 
 impl Error for AlreadyCalledError {}
 
-/// The Deferred was cancelled, and its canceller did not decide otherwise.
+/// The Deferred was cancelled, and its canceller did not fire it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct CancelledError;
@@ -66,18 +66,18 @@ impl fmt::Display for CancelledError {
 
 impl Error for CancelledError {}
 
-/// What was waited for did not come in the time it was given: a Deferred's result, or a connection.
+/// A Deferred had no result, or a connection was not established, within the time limit.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct TimeoutError {
-    /// The time it was given.
+    /// The time limit.
     pub timeout: Duration,
-    /// What did not come, unless it was a result.
+    /// The thing that was waited for, unless it was a result.
     what: Option<Box<str>>,
 }
 
 impl TimeoutError {
-    /// For code that keeps deadlines of its own.
+    /// For code with time limits of its own.
     pub fn new(timeout: Duration) -> Self {
         Self {
             timeout,
@@ -85,7 +85,7 @@ impl TimeoutError {
         }
     }
 
-    /// Where it was not a result that did not come: "connection to example.org:80".
+    /// Names a thing other than a result: "connection to example.org:80".
     pub(crate) fn waiting_for(what: String, timeout: Duration) -> Self {
         Self {
             timeout,
@@ -103,7 +103,7 @@ impl fmt::Display for TimeoutError {
 
 impl Error for TimeoutError {}
 
-/// The [`Resolver`](crate::Resolver) was dropped without firing, so no result can come any more.
+/// The [`Resolver`](crate::Resolver) was dropped without firing, so the Deferred can get no result.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct AbandonedError {
@@ -115,7 +115,7 @@ impl fmt::Display for AbandonedError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "the resolver of the Deferred made at {} was dropped unfired",
+            "the resolver of the Deferred made at {} was dropped without firing it",
             self.made
         )
     }
@@ -123,11 +123,11 @@ impl fmt::Display for AbandonedError {
 
 impl Error for AbandonedError {}
 
-/// A callback panicked; the panic stopped there.
+/// A callback panicked; the panic was caught.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct PanicError {
-    /// The text that `panic!` was given.
+    /// The message of the panic.
     pub message: String,
 }
 
@@ -139,7 +139,7 @@ impl fmt::Display for PanicError {
 
 impl Error for PanicError {}
 
-/// A result was asked of a Deferred that has none yet.
+/// The result of a Deferred was taken before it had one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct NotFiredError {
@@ -166,7 +166,7 @@ pub struct FailureGroup {
 impl fmt::Display for FailureGroup {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.failures.is_empty() {
-            return f.write_str("there was no input that could succeed");
+            return f.write_str("no input succeeded: there were no inputs");
         }
         f.write_str("no input succeeded: ")?;
         for (index, failure) in self.failures.iter().enumerate() {

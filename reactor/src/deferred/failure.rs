@@ -18,10 +18,10 @@ use crate::guard;
 /// `Display` shows the error itself, and `{:#}` adds its sources, as one sentence. So does `Debug`, which
 /// is what `fn main() -> Result<(), Failure>` prints; `{:#?}` adds the source line.
 ///
-/// The `?` operator makes one from the error it meets, so a callback that returns `Result<T, Failure>`
-/// may use any error type; an errback that wants to know which one it got asks with
-/// [`check`](Self::check) or [`trap`](Self::trap). A text is no error: see
-/// [`message`](Self::message). A Failure is none either, so that any error can become one; it converts
+/// The `?` operator makes one from any standard error, so a callback that returns `Result<T,
+/// Failure>` may use any error type. An errback finds the type of the error with
+/// [`check`](Self::check) or [`trap`](Self::trap). For a text, use [`message`](Self::message). A
+/// Failure itself does not implement `Error`, so that every error can convert into it; it converts
 /// into `Box<dyn Error>`.
 ///
 /// ```
@@ -36,14 +36,14 @@ use crate::guard;
 /// assert_eq!(failure.to_string(), "invalid digit found in string");
 /// ```
 ///
-/// It stands for Twisted's `twisted.python.failure.Failure`. One pointer wide, so that a
-/// `Result<T, Failure>` costs its happy path next to nothing.
+/// Twisted's `twisted.python.failure.Failure`. It is one pointer wide, so that a `Result<T,
+/// Failure>` costs little when there is no failure.
 pub struct Failure(Box<Inner>);
 
 struct Inner {
     error: Box<dyn Error + Send + Sync>,
     location: &'static Location<'static>,
-    /// How to clone the error, where that is known.
+    /// Clones the error, if that is possible.
     clone: Option<CloneError>,
 }
 
@@ -74,14 +74,14 @@ impl Failure {
         Self::at(sentence.into().into(), Location::caller())
     }
 
-    /// What `catch_unwind` caught, as a Failure holding a [`PanicError`].
+    /// Wraps the payload of `catch_unwind` in a [`PanicError`].
     #[track_caller]
     pub fn from_panic(payload: Box<dyn Any + Send>) -> Self {
         Self::from_panic_at(payload, Location::caller())
     }
 
-    /// What `catch_unwind` caught, located where the function that panicked was given: a library that
-    /// calls what its users wrote names their lines in this way.
+    /// Wraps the payload of `catch_unwind`, with the source line where the panicking function was
+    /// given: for libraries that call their users' functions.
     pub fn from_panic_at(
         payload: Box<dyn Any + Send>,
         location: &'static Location<'static>,
@@ -113,14 +113,14 @@ impl Failure {
         }))
     }
 
-    /// The same failure for one more waiter, from the same source line: where one cause fails
-    /// several Deferreds.
+    /// Makes a copy of the failure for another waiter, with the same source line, so that one cause
+    /// can fail several Deferreds.
     ///
-    /// An error that was wrapped with [`cloneable`](Self::cloneable) keeps its type, and so do those
-    /// with which Deferreds and connections end by themselves: [`CancelledError`], [`TimeoutError`],
-    /// [`AbandonedError`], [`PanicError`], [`ConnectionDone`], [`ConnectionLost`] and
-    /// [`ConnectionAborted`]. Of any other error the text remains, with the texts of its sources: a
-    /// library may wrap errors that nobody can clone.
+    /// An error wrapped with [`cloneable`](Self::cloneable) keeps its type, and so do the errors
+    /// with which Deferreds and connections end by themselves: [`CancelledError`],
+    /// [`TimeoutError`], [`AbandonedError`], [`PanicError`], [`ConnectionDone`], [`ConnectionLost`]
+    /// and [`ConnectionAborted`]. Of any other error, the copy has only the text and the texts of
+    /// its sources.
     ///
     /// [`CancelledError`]: crate::CancelledError
     /// [`TimeoutError`]: crate::TimeoutError
@@ -181,10 +181,10 @@ impl Failure {
         self.0.error.is::<E>()
     }
 
-    /// Takes the error out if it is an `E`, and passes the Failure on otherwise
-    /// (Twisted's `Failure.trap`).
+    /// Takes the error out if it is an `E`; otherwise returns the Failure (Twisted's
+    /// `Failure.trap`).
     ///
-    /// With `?` an errback handles one kind of error and lets all others go by:
+    /// With `?`, an errback handles one kind of error and passes on all others:
     ///
     /// ```
     /// # use deferred_reactor::{Deferred, Failure};
@@ -200,7 +200,7 @@ impl Failure {
     ///
     /// # Errors
     ///
-    /// The unchanged Failure when it holds another type.
+    /// The unchanged Failure if its error is of another type.
     pub fn trap<E: Error + 'static>(self) -> Result<E, Failure> {
         let Inner {
             error,
@@ -217,19 +217,19 @@ impl Failure {
         }
     }
 
-    /// The error, to be looked at.
+    /// Borrows the error.
     pub fn error(&self) -> &(dyn Error + Send + Sync + 'static) {
         &*self.0.error
     }
 
-    /// The error alone, without the source line.
+    /// Takes the error out, without the source line.
     pub fn into_error(self) -> Box<dyn Error + Send + Sync> {
         self.0.error
     }
 
-    /// Where the error became a Failure: the line of the `?`, of `errback`, of `fail`. For a panic,
-    /// the line that added the callback, started the looping call, or gave the function to whatever
-    /// has called it.
+    /// The source line where the error became a Failure: that of the `?`, of `errback`, of `fail`.
+    /// For a panic, the line that added the callback, started the looping call, or passed the
+    /// function.
     pub fn location(&self) -> &'static Location<'static> {
         self.0.location
     }

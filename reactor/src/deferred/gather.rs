@@ -1,4 +1,4 @@
-//! One Deferred that stands for several: what lists and races have in common.
+//! Combining Deferreds: the part that lists and races share.
 //!
 //! A [`Gathering`] watches its inputs and asks a [`Rule`] after each ending whether the result is
 //! decided. Each input owns a share of it, through the callback added here, and it owns the
@@ -21,24 +21,24 @@ use super::chain::{self, CancelFn, Line, Root, Why};
 use super::unhandled::{self, Unhandled};
 use super::{CancelledError, Canceller, Deferred, Failure, FailureGroup, Resolver, Step, nested};
 
-/// Decides what the result is.
+/// Decides the result.
 pub(super) trait Rule<T> {
     type Output: 'static;
 
-    /// One input has ended. The answer is the result, once there is one; no input is asked about
-    /// after that.
+    /// Called when an input has ended. Returns the result once it is decided; no later input is
+    /// passed.
     fn ended(&mut self, index: usize, entry: ListEntry<T>)
     -> Option<Result<Self::Output, Failure>>;
 }
 
-/// What happens beside the result.
+/// Options that do not affect the result.
 #[derive(Clone, Copy)]
 pub(super) struct Terms {
     /// Whether failures that the result does not carry are dropped without a report.
     pub(super) consumes_errors: bool,
     /// Whether inputs that have not ended are cancelled once the result is decided.
     pub(super) cancels_the_rest: bool,
-    /// The line that asked for all this.
+    /// The source line that combined the inputs.
     pub(super) line: Line,
 }
 
@@ -76,7 +76,7 @@ struct Gathering<T: 'static, R: Rule<T>> {
     /// `None` once the result is decided.
     rule: Cell<Option<R>>,
     resolver: Cell<Option<Resolver<R::Output>>>,
-    /// To cancel each input with; empty while that is being done, and once the result is decided.
+    /// Cancels the inputs; empty while that is being done, and once the result is decided.
     inputs: Cell<Vec<Canceller>>,
     is_cancelled: Cell<bool>,
     terms: Terms,
@@ -87,7 +87,7 @@ impl<T: 'static, R: Rule<T>> Gathering<T, R> {
     fn ended(&self, index: usize, made: Line, result: Result<T, Failure>) {
         let is_reported = match &result {
             Ok(_) => false,
-            // Who cancels a list need not be told that its inputs were cancelled.
+            // Whoever cancels a list expects its inputs to be cancelled.
             Err(failure) if self.is_cancelled.get() && failure.is::<CancelledError>() => false,
             Err(_) => !self.terms.consumes_errors,
         };
@@ -95,7 +95,7 @@ impl<T: 'static, R: Rule<T>> Gathering<T, R> {
             result: Some(result),
             report: is_reported.then_some((made, self.terms.line)),
         };
-        // Taken out and put back, so that no user's `Drop` or callback meets it borrowed.
+        // Taken out and put back, so that no borrow is held during a user's `Drop` or callback.
         let Some(mut rule) = self.rule.take() else {
             return; // too late
         };
@@ -111,14 +111,14 @@ impl<T: 'static, R: Rule<T>> Gathering<T, R> {
         if let Some(resolver) = self.resolver.take() {
             let line = self.terms.line;
             nested::fire_nested(move || {
-                // It is pending: its canceller never lets it end otherwise.
+                // Not refused, because the result is pending: its canceller never fires it.
                 let _ = resolver.fire_at(decided, line);
             });
         }
-        // With the rule goes what came before and is no part of the result.
+        // Dropping the rule drops results that are not part of the result.
     }
 
-    /// Cancels every input, once, whatever comes of the result meanwhile.
+    /// Cancels every input once, even if the result is decided meanwhile.
     fn cancel_inputs(&self) {
         let inputs = self.inputs.take();
         for input in &inputs {
@@ -128,7 +128,7 @@ impl<T: 'static, R: Rule<T>> Gathering<T, R> {
         }
         let rule = self.rule.take();
         if rule.is_some() {
-            // For the next time: an input may have recovered, and wait for something else.
+            // For the next cancel: an input may have recovered and wait for something else.
             self.inputs.set(inputs);
         }
         self.rule.set(rule);
@@ -152,12 +152,12 @@ fn cancel_inputs_of<T: 'static, R: Rule<T> + 'static>(
     })
 }
 
-/// How one input of a [`deferred_list`](crate::deferred_list) ended.
+/// The result of one input of a [`deferred_list`](crate::deferred_list).
 ///
-/// The list shows the failure of an input, but does not count as handling it: an entry that is
-/// dropped with its failure reports that as [unhandled](crate::on_unhandled), also when somebody
-/// has looked at it. [`into_result`](Self::into_result) takes the failure over, to handle it, and
-/// [`consume_errors`](crate::DeferredList::consume_errors) makes the list do so for all.
+/// Looking at a failure in an entry does not handle it: an entry that is dropped with its failure
+/// reports it as [unhandled](crate::on_unhandled). [`into_result`](Self::into_result) takes the
+/// failure out, to handle it; with [`consume_errors`](crate::DeferredList::consume_errors) no entry
+/// reports its failure.
 ///
 /// ```
 /// # use deferred_reactor::{Deferred, Failure, deferred_list};
@@ -173,21 +173,21 @@ fn cancel_inputs_of<T: 'static, R: Rule<T> + 'static>(
 /// # Ok::<(), Failure>(())
 /// ```
 pub struct ListEntry<T> {
-    /// `None` only while it is being taken.
+    /// `None` only while it is being taken out.
     result: Option<Result<T, Failure>>,
-    /// Where the input was made and where it was dropped, if its failure is to be reported.
+    /// The source lines that made and dropped the input, if a failure is to be reported.
     report: Option<(Line, Line)>,
 }
 
 impl<T> ListEntry<T> {
-    /// The value or the failure, to be looked at.
+    /// Borrows the value or the failure. Does not handle a failure.
     pub fn as_result(&self) -> &Result<T, Failure> {
         self.result
             .as_ref()
             .expect("only into_result takes it, and consumes the entry")
     }
 
-    /// The value or the failure. A failure counts as handled by this.
+    /// Takes the value or the failure. The failure counts as handled by this.
     pub fn into_result(mut self) -> Result<T, Failure> {
         self.result
             .take()
@@ -219,7 +219,7 @@ impl<T: fmt::Debug> fmt::Debug for ListEntry<T> {
 /// One place for each input, until all are filled.
 pub(super) struct Slots<E> {
     slots: Vec<Option<E>>,
-    /// How many are empty.
+    /// Number of empty places.
     left: usize,
 }
 
@@ -231,7 +231,7 @@ impl<E> Slots<E> {
         }
     }
 
-    /// Fills one; with the last one, hands out all of them.
+    /// Fills one place; returns all entries when it was the last.
     pub(super) fn fill(&mut self, index: usize, entry: E) -> Option<Vec<E>> {
         debug_assert!(self.slots[index].is_none(), "an input ends once");
         self.slots[index] = Some(entry);
@@ -245,10 +245,10 @@ impl<E> Slots<E> {
     }
 }
 
-/// Fires with the first value, or fails when no input is left that could give one.
+/// Fires with the first value, or fails when all inputs have failed.
 pub(super) struct FirstValue<T, O> {
     failed: Slots<ListEntry<T>>,
-    /// Makes the result out of the index and the value.
+    /// Makes the result from the index and the value.
     output: fn(usize, T) -> O,
     line: Line,
 }

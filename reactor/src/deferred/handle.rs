@@ -23,7 +23,7 @@ use super::{Canceller, Failure, NotFiredError, Outcome, Resolver, Step, nested, 
 /// make its resolver a [`RemoteResolver`](crate::RemoteResolver), with
 /// [`into_remote`](Resolver::into_remote).
 ///
-/// A function that cannot answer yet keeps the resolver, and returns the Deferred:
+/// A function that has no result yet keeps the resolver, and returns the Deferred:
 ///
 /// ```
 /// use std::{cell::RefCell, collections::VecDeque};
@@ -58,23 +58,23 @@ use super::{Canceller, Failure, NotFiredError, Outcome, Resolver, Step, nested, 
 /// ```
 ///
 /// Dropping a Deferred does not cancel it: the callbacks added so far still run. A failure at the
-/// end of the chain is then reported as [unhandled](on_unhandled); only that its resolver was dropped
-/// is not, where no callback had been added.
+/// end of the chain is reported as [unhandled](on_unhandled). The exception is a Deferred without
+/// callbacks whose resolver was dropped.
 pub struct Deferred<T: 'static> {
     /// `None` only while the handle is being consumed.
     pub(super) state: Option<State<T>>,
-    /// The last line that touched the handle.
+    /// The source line of the last call on the handle.
     touched: Line,
 }
 
-/// Where the result is.
+/// The place of the result.
 pub(crate) enum State<T: 'static> {
-    /// Here: callbacks run at once, nothing is allocated.
+    /// In the handle: callbacks run at once, without an allocation.
     Fired {
         result: Result<T, Failure>,
         made: Line,
     },
-    /// To arrive at the end of a chain (where it may rest already).
+    /// At the end of a chain, now or later.
     Pending {
         node: Rc<dyn Source<T>>,
         root: Rc<dyn ChainRoot>,
@@ -101,10 +101,10 @@ impl<T> Deferred<T> {
 
     /// Like [`pending`](Self::pending), with a function to call when the Deferred is cancelled.
     ///
-    /// The canceller stops the work that was to produce the result. It may fire the Deferred
-    /// through the resolver it is handed; if it does not, the result is [`CancelledError`]. It is
-    /// called at most once, and never once the Deferred has fired. If it panics, the panic is
-    /// logged and the result is [`CancelledError`].
+    /// The canceller stops the work that would produce the result. It may fire the Deferred through
+    /// the resolver that it gets; otherwise the result is [`CancelledError`]. It is called at most
+    /// once, and not after the Deferred has fired. If it panics, the panic is logged and the result
+    /// is [`CancelledError`].
     ///
     /// ```
     /// # use deferred_reactor::{Deferred, Failure};
@@ -140,10 +140,10 @@ impl<T> Deferred<T> {
         Self::fired_at(result, Location::caller())
     }
 
-    /// Adds a function that takes the value and may fail or wait.
+    /// Adds a function that gets the value and may fail or wait.
     ///
-    /// It returns `Result<U, Failure>`, or a `Deferred<U>` for which the chain waits. When the
-    /// chain fails before, it is skipped.
+    /// `callback` returns `Result<U, Failure>`, or a `Deferred<U>` for which the chain waits. It is
+    /// skipped if the chain has failed before.
     ///
     /// ```
     /// # use deferred_reactor::{Deferred, Failure};
@@ -162,10 +162,10 @@ impl<T> Deferred<T> {
         })
     }
 
-    /// Adds a function that takes the failure, and may recover with a value of the same type.
+    /// Adds a function that gets the failure, and may recover with a value of the same type.
     ///
-    /// When the chain succeeds before, it is skipped. To handle one kind of error and pass on the
-    /// others, see [`Failure::trap`].
+    /// `errback` is skipped if the chain has not failed. To handle one kind of error and pass on
+    /// the others, see [`Failure::trap`].
     ///
     /// ```
     /// # use deferred_reactor::{Deferred, Failure};
@@ -185,7 +185,8 @@ impl<T> Deferred<T> {
         })
     }
 
-    /// Adds one function for either ending; what it returns decides how the chain goes on.
+    /// Adds one function for both values and failures; the chain continues with the result of the
+    /// function.
     ///
     /// ```
     /// # use deferred_reactor::{Deferred, Failure};
@@ -203,7 +204,8 @@ impl<T> Deferred<T> {
         })
     }
 
-    /// Adds a function for each ending. The errback does not see a failure of the callback.
+    /// Adds a function for values and one for failures. The errback does not get a failure of the
+    /// callback.
     ///
     /// ```
     /// # use deferred_reactor::{Deferred, Failure};
@@ -230,7 +232,7 @@ impl<T> Deferred<T> {
         })
     }
 
-    /// Adds a function that takes the value and returns another, without failing or waiting.
+    /// Adds a function that maps the value to another, without failing or waiting.
     ///
     /// ```
     /// # use deferred_reactor::{Deferred, Failure};
@@ -245,10 +247,10 @@ impl<T> Deferred<T> {
         })
     }
 
-    /// Fires `target` with whatever this one ends with, value or failure, and goes on with `()`.
+    /// Fires `target` with the result of this Deferred, and continues with `()`.
     ///
-    /// The failure then belongs to the target. A target that was fired or cancelled before is left
-    /// as it is, and so is this Deferred (Twisted's `chainDeferred`).
+    /// A failure then belongs to the target. If the target was fired or cancelled before, both the
+    /// target and this Deferred keep their results (Twisted's `chainDeferred`).
     ///
     /// ```
     /// # use deferred_reactor::{Deferred, Failure};
@@ -263,10 +265,10 @@ impl<T> Deferred<T> {
         self.then(line, move |result| {
             nested::fire_nested(move || {
                 if target.is_pending() {
-                    // It is pending, so this cannot be refused.
+                    // Not refused, because the target is pending.
                     let _ = target.fire_at(result, line);
                 } else {
-                    // Dropped here: a failure is reported, as it has no owner.
+                    // Dropping it reports a failure, which no target has taken.
                     drop(Deferred::fired_at(result, line));
                 }
             });
@@ -274,11 +276,11 @@ impl<T> Deferred<T> {
         })
     }
 
-    /// Cancels what this Deferred waits for, unless it has fired.
+    /// Cancels the operation that this Deferred waits for, unless it has fired.
     ///
-    /// If a callback returned another Deferred that it still waits on, that one is cancelled;
-    /// otherwise its own canceller runs. Before this returns, the chain has run with the outcome:
-    /// by default [`CancelledError`].
+    /// If a callback returned another Deferred that this one waits for, that one is cancelled;
+    /// otherwise the canceller of this one runs. The chain has run before this returns: by default
+    /// with [`CancelledError`].
     ///
     /// ```
     /// # use deferred_reactor::{CancelledError, Deferred};
@@ -301,7 +303,7 @@ impl<T> Deferred<T> {
         })
     }
 
-    /// Whether the result is here and no callback added now would have to wait.
+    /// Returns `true` if the result is here, so that a callback added now runs at once.
     pub fn is_fired(&self) -> bool {
         match &self.state {
             Some(State::Pending { node, root }) => {
@@ -311,12 +313,12 @@ impl<T> Deferred<T> {
         }
     }
 
-    /// The result of a Deferred that has fired, for tests and for code that knows it has.
+    /// The result of a Deferred that has fired.
     ///
     /// # Errors
     ///
-    /// The failure it ended with, or [`NotFiredError`] when there is no result yet; the Deferred is
-    /// dropped then. [`try_result`](Self::try_result) gives it back instead.
+    /// The failure of the Deferred, or [`NotFiredError`] if there is no result yet; the Deferred is
+    /// dropped then. [`try_result`](Self::try_result) returns it instead.
     #[inline]
     #[track_caller]
     pub fn result(self) -> Result<T, Failure> {
@@ -333,7 +335,7 @@ impl<T> Deferred<T> {
     ///
     /// # Errors
     ///
-    /// The unchanged Deferred when there is no result yet.
+    /// The unchanged Deferred if there is no result yet.
     #[inline]
     pub fn try_result(self) -> Result<Result<T, Failure>, Self> {
         let touched = self.touched;
@@ -361,8 +363,8 @@ impl<T> Deferred<T> {
         }
     }
 
-    // Always, as `pending` above: called out of line they cost 50 instructions more, and they are
-    // just over what the compiler takes in by itself.
+    // Always inlined, as `pending` above: an out-of-line call costs 50 instructions more, and both
+    // are just above the compiler's threshold.
     #[inline(always)]
     pub(super) fn from_root(root: Rc<Root<T>>, made: Line) -> (Self, Resolver<T>) {
         pending::made(&*root, made);
@@ -385,7 +387,7 @@ impl<T> Deferred<T> {
         }
     }
 
-    /// Takes the handle apart; a result that rests at the end of a chain is taken along.
+    /// Takes the handle apart, with the result if it is at the end of the chain.
     #[inline]
     pub(crate) fn into_state(mut self) -> State<T> {
         let state = self.state.take().expect("a handle is consumed once");
@@ -401,7 +403,7 @@ impl<T> Deferred<T> {
         state
     }
 
-    /// Adds a handler for either ending: what all the `add_*` methods come down to.
+    /// Adds a handler for values and failures; all `add_*` methods call this.
     #[inline]
     pub(super) fn then<U>(
         mut self,
@@ -415,7 +417,7 @@ impl<T> Deferred<T> {
     }
 }
 
-/// Runs a handler on a result that is here.
+/// Runs a handler on a result that is in the handle.
 #[inline]
 fn run_now<T, U: 'static>(
     handler: impl FnOnce(Result<T, Failure>) -> Step<U>,
@@ -424,13 +426,14 @@ fn run_now<T, U: 'static>(
     line: Line,
 ) -> Deferred<U> {
     match chain::call(handler, result, line) {
-        // The same Deferred as before, as its chain has not waited.
+        // The result belongs to the same Deferred as before, because its chain has not waited.
         Step::Now(result) => Deferred {
             state: Some(State::Fired { result, made }),
             touched: line,
         },
         Step::Wait { node, root } => {
-            // As where a chain adopts it: the handle that could have ended its pauses is gone.
+            // The handle that could have ended its pauses is gone, as when a chain adopts a
+            // Deferred.
             chain::end_pauses_of_handle(&root);
             Deferred::waiting(node, root, line)
         }
@@ -452,8 +455,8 @@ fn extend<T: 'static, U: 'static>(
     let resting = node.tail().take_result();
     let is_resting = resting.is_some();
     if let Some(result) = resting {
-        // It stays in its chain where that is still wanted: by a pauser, which holds back the
-        // callbacks added later as well, and by debugging, as the chain knows where it was fired.
+        // The result stays in its chain in two cases: a pauser also holds back callbacks added
+        // later, and with debugging on, the chain knows where it was fired.
         if !chain.is_paused() && !chain.has_pausers() && !is_debugging() {
             return run_now(handler, result, chain.made(), line);
         }
@@ -468,7 +471,7 @@ fn extend<T: 'static, U: 'static>(
 }
 
 impl<T> Drop for Deferred<T> {
-    // Most handles that come here have been consumed, which the caller's compiler can see.
+    // Most handles dropped here were consumed, which the compiler can see.
     #[inline]
     fn drop(&mut self) {
         if let Some(state) = self.state.take() {
@@ -477,7 +480,7 @@ impl<T> Drop for Deferred<T> {
     }
 }
 
-/// A handle was dropped that nobody had consumed.
+/// Drops a handle that was not consumed.
 fn let_go<T: 'static>(state: State<T>, touched: Line) {
     match state {
         State::Fired { result: Ok(_), .. } => {}

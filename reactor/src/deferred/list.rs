@@ -1,4 +1,5 @@
-//! Several Deferreds as one, which waits for all of them, or for the first that succeeds or fails.
+//! Combining several Deferreds into one, which waits for all of them, or for the first that
+//! succeeds or fails.
 
 use std::error::Error;
 use std::fmt;
@@ -8,9 +9,9 @@ use super::chain::Line;
 use super::gather::{FirstValue, ListEntry, Rule, Slots, Terms, gather};
 use super::{Deferred, Failure};
 
-/// Takes several Deferreds, to make one of them (Twisted's `DeferredList`).
+/// Combines several Deferreds into one (Twisted's `DeferredList`).
 ///
-/// The next call says when it fires: see [`DeferredList`].
+/// The method called on the returned [`DeferredList`] decides when the combined Deferred fires.
 ///
 /// ```
 /// # use deferred_reactor::{Deferred, Failure, deferred_list};
@@ -27,13 +28,13 @@ pub fn deferred_list<T>(inputs: impl IntoIterator<Item = Deferred<T>>) -> Deferr
     }
 }
 
-/// Gives the values of all inputs, in their order, or the first failure (Twisted's
+/// Fires with the values of all inputs, in their order, or fails with the first failure (Twisted's
 /// `gatherResults`).
 ///
-/// The same as `deferred_list(inputs)`[`.fire_on_one_errback()`](DeferredList::fire_on_one_errback).
-/// The other inputs go on when one has failed; what fails later is reported as unhandled, unless
-/// the list was told to consume errors.
-///
+/// The same as
+/// `deferred_list(inputs)`[`.fire_on_one_errback()`](DeferredList::fire_on_one_errback). The other
+/// inputs continue after one has failed. Their later failures are reported as unhandled, unless
+/// [`consume_errors`](DeferredList::consume_errors) was called.
 /// # Errors
 ///
 /// [`FirstError`], as soon as one of them fails.
@@ -53,7 +54,7 @@ pub fn gather_results<T>(inputs: impl IntoIterator<Item = Deferred<T>>) -> Defer
     deferred_list(inputs).fire_on_one_errback()
 }
 
-/// Several Deferreds that are about to become one: the method called on it says when that fires.
+/// Several Deferreds to be combined into one; the method called on it decides when that one fires.
 ///
 /// Twisted's flags are methods here, and the first two decide on the type of the result:
 ///
@@ -90,19 +91,19 @@ pub fn gather_results<T>(inputs: impl IntoIterator<Item = Deferred<T>>) -> Defer
 /// # Ok::<(), Failure>(())
 /// ```
 ///
-/// # Whose failure it is
+/// # Owners of failures
 ///
-/// A failure has one owner, and is reported as [unhandled](crate::on_unhandled) when that one drops
-/// it. The list takes over those of its inputs. What comes of them is the third flag:
+/// A failure has one owner, and is reported as [unhandled](crate::on_unhandled) when the owner
+/// drops it. The list owns the failures of its inputs:
 ///
-/// - One that makes the list fail goes to the list's errbacks, inside [`FirstError`] or
+/// - A failure that makes the list fail goes to the list's errbacks, inside [`FirstError`] or
 ///   [`FailureGroup`](crate::FailureGroup), and is theirs to handle.
-/// - One that the list gives in a [`ListEntry`] is still unhandled, also when it was looked at. The
-///   entry reports it when it is dropped, unless it was taken out.
-/// - One that came too early or too late to be part of the result is reported then.
-/// - With [`consume_errors`](Self::consume_errors) none of these is reported but the first.
+/// - A failure in a [`ListEntry`] is unhandled, even after it was looked at. The entry reports it
+///   when it is dropped, unless [`into_result`](ListEntry::into_result) took it out.
+/// - A failure that came too early or too late to be part of the result is reported at that time.
+/// - With [`consume_errors`](Self::consume_errors), only the first kind is reported.
 ///
-/// That its inputs were cancelled together with the list is never reported.
+/// The cancelling of inputs together with the list is never reported.
 #[must_use = "it does nothing until it is told when to fire"]
 pub struct DeferredList<T: 'static, const CONSUMES_ERRORS: bool = false> {
     inputs: Vec<Deferred<T>>,
@@ -110,7 +111,7 @@ pub struct DeferredList<T: 'static, const CONSUMES_ERRORS: bool = false> {
 }
 
 impl<T> DeferredList<T> {
-    /// Takes the failures of all inputs as handled (Twisted's `consumeErrors`).
+    /// Counts the failures of all inputs as handled (Twisted's `consumeErrors`).
     pub fn consume_errors(self) -> DeferredList<T, true> {
         DeferredList {
             inputs: self.inputs,
@@ -118,16 +119,16 @@ impl<T> DeferredList<T> {
         }
     }
 
-    /// Fires when all inputs have ended, with one entry for each, in their order.
+    /// Fires when all inputs have ended, with one entry for each, in their order. Never fails.
     ///
-    /// It never fails. An entry that is dropped with a failure reports that as unhandled.
+    /// An entry that is dropped with a failure reports it as unhandled.
     pub fn fire_on_all(self) -> Deferred<Vec<ListEntry<T>>> {
         self.every(|entry| entry)
     }
 }
 
 impl<T> DeferredList<T, true> {
-    /// Fires when all inputs have ended, with the result of each, in their order. It never fails.
+    /// Fires when all inputs have ended, with the result of each, in their order. Never fails.
     pub fn fire_on_all(self) -> Deferred<Vec<Result<T, Failure>>> {
         self.every(ListEntry::into_result)
     }
@@ -137,12 +138,12 @@ impl<T, const CONSUMES_ERRORS: bool> DeferredList<T, CONSUMES_ERRORS> {
     /// Fires when one input succeeds, with its value and its index (Twisted's
     /// `fireOnOneCallback`).
     ///
-    /// Without inputs it never fires. The other inputs go on; [`race`](crate::race) cancels them.
+    /// Without inputs it never fires. The other inputs continue; [`race`](crate::race) cancels
+    /// them.
     ///
     /// # Errors
     ///
-    /// [`FailureGroup`](crate::FailureGroup) when all have failed, where Twisted fires with the
-    /// list of them.
+    /// [`FailureGroup`](crate::FailureGroup) when all inputs have failed. (Twisted fires with the list of failures.)
     ///
     /// ```
     /// # use deferred_reactor::{Deferred, Failure, deferred_list};
@@ -165,7 +166,7 @@ impl<T, const CONSUMES_ERRORS: bool> DeferredList<T, CONSUMES_ERRORS> {
     ///
     /// # Errors
     ///
-    /// [`FirstError`], as soon as one fails. The other inputs go on.
+    /// [`FirstError`], as soon as one input fails. The other inputs continue.
     pub fn fire_on_one_errback(self) -> Deferred<Vec<T>> {
         if self.inputs.is_empty() {
             return Deferred::fired_at(Ok(vec![]), self.line);
@@ -177,11 +178,11 @@ impl<T, const CONSUMES_ERRORS: bool> DeferredList<T, CONSUMES_ERRORS> {
     /// Fires when one input ends: with its value and its index, or with its failure (both of
     /// Twisted's flags).
     ///
-    /// Without inputs it never fires. The other inputs go on.
+    /// Without inputs it never fires. The other inputs continue.
     ///
     /// # Errors
     ///
-    /// [`FirstError`], if it was a failure.
+    /// [`FirstError`], if the first input to end has failed.
     pub fn fire_on_one(self) -> Deferred<(T, usize)> {
         if self.inputs.is_empty() {
             return self.never();
@@ -197,7 +198,7 @@ impl<T, const CONSUMES_ERRORS: bool> DeferredList<T, CONSUMES_ERRORS> {
         self.gather(EveryEnding { ended, output })
     }
 
-    /// What cannot fire, except by being cancelled.
+    /// A Deferred that fires only when it is cancelled.
     fn never<O>(self) -> Deferred<O> {
         let root = super::chain::Root::new(self.line, None);
         let (deferred, resolver) = Deferred::from_root(std::rc::Rc::new(root), self.line);
@@ -224,7 +225,7 @@ impl<T, const CONSUMES_ERRORS: bool> fmt::Debug for DeferredList<T, CONSUMES_ERR
     }
 }
 
-/// Fires with how each input ended.
+/// Fires with the result of each input.
 struct EveryEnding<T, E> {
     ended: Slots<E>,
     output: fn(ListEntry<T>) -> E,
@@ -238,7 +239,7 @@ impl<T, E: 'static> Rule<T> for EveryEnding<T, E> {
     }
 }
 
-/// Fires with all values, or with the first failure.
+/// Fires with all values, or fails with the first failure.
 struct UntilOneFails<T> {
     values: Slots<T>,
 }
@@ -254,7 +255,7 @@ impl<T: 'static> Rule<T> for UntilOneFails<T> {
     }
 }
 
-/// Fires with whatever comes first.
+/// Ends with the first input that ends.
 struct FirstEnding;
 
 impl<T: 'static> Rule<T> for FirstEnding {
@@ -275,8 +276,8 @@ fn first_error(index: usize, failure: Failure) -> Failure {
 
 /// The first failure among several Deferreds, and which of them it was (Twisted's `FirstError`).
 ///
-/// Two are equal if the index is and the two errors say the same: in `Display`, in `Debug`, and in
-/// their sources. Where they arose does not matter.
+/// Two are equal if their indexes are equal and their errors have the same `Display`, `Debug` and
+/// sources. Source lines are not compared.
 ///
 /// ```
 /// # use deferred_reactor::{Deferred, Failure, FirstError, gather_results};
@@ -296,14 +297,14 @@ fn first_error(index: usize, failure: Failure) -> Failure {
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct FirstError {
-    /// Which input failed, counted from 0.
+    /// The index of the input that failed, from 0.
     pub index: usize,
-    /// What it failed with.
+    /// The failure of the input.
     pub failure: Failure,
 }
 
 impl FirstError {
-    /// For tests, and for code that gathers in ways of its own.
+    /// For tests, and for code that combines Deferreds in other ways.
     pub fn new(index: usize, failure: Failure) -> Self {
         Self { index, failure }
     }
@@ -316,7 +317,7 @@ impl fmt::Display for FirstError {
 }
 
 impl Error for FirstError {
-    // `Display` tells the error itself, so this goes on with what is below that.
+    // `Display` shows the error itself, so the source is the next one below.
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         self.failure.error().source()
     }
@@ -328,7 +329,7 @@ impl PartialEq for FirstError {
     }
 }
 
-/// Compares two errors of unknown types by all that can be seen of them.
+/// Compares two errors of unknown types by their texts.
 fn says_the_same(one: &(dyn Error + 'static), other: &(dyn Error + 'static)) -> bool {
     let texts = |error: &dyn Error| (format!("{error:?}"), error.to_string());
     let (mut one, mut other) = (Some(one), Some(other));

@@ -1,4 +1,4 @@
-//! One at a time.
+//! Locks (mutexes) for asynchronous work.
 
 use std::fmt;
 use std::num::NonZeroUsize;
@@ -6,12 +6,13 @@ use std::num::NonZeroUsize;
 use super::semaphore::{DeferredSemaphore, Permit};
 use super::{Deferred, Outcome};
 
-/// Lets one go on at a time; the others wait, first come first served (Twisted's `DeferredLock`).
+/// A lock for work that spans several callbacks; waiting operations get it first come, first served
+/// (Twisted's `DeferredLock`).
 ///
-/// Nothing blocks: waiting is a [`Deferred`]. Code between two callbacks needs no lock, as nothing
-/// else runs on the thread meanwhile; this is for work that is spread over several callbacks.
+/// No thread blocks: waiting is a [`Deferred`]. Code inside one callback needs no lock, because
+/// nothing else runs on the thread meanwhile.
 ///
-/// A clone is another handle to the same lock.
+/// Cheap to clone: all clones are handles of one lock.
 ///
 /// ```
 /// use std::time::Duration;
@@ -35,18 +36,18 @@ pub struct DeferredLock {
 }
 
 impl DeferredLock {
-    /// A lock that nobody holds.
+    /// Makes a free lock.
     pub fn new() -> Self {
         Self {
             one: DeferredSemaphore::new(NonZeroUsize::MIN),
         }
     }
 
-    /// Waits for the lock. The Deferred has fired already if nobody holds it.
+    /// Waits for the lock. The Deferred has fired already if the lock is free.
     ///
-    /// The lock is held as long as the [`Permit`] lives. Cancelled while it waits, the Deferred
-    /// leaves the line and fails with [`CancelledError`](crate::CancelledError); if it is dropped,
-    /// the lock is passed on when its turn comes.
+    /// The lock is held until the [`Permit`] is dropped. Cancelling the waiting Deferred removes it
+    /// from the queue and fails it with [`CancelledError`](crate::CancelledError). If the Deferred
+    /// is dropped, the lock passes to the next in the queue when it is its turn.
     ///
     /// ```
     /// # use deferred_reactor::{DeferredLock, Failure};
@@ -65,22 +66,22 @@ impl DeferredLock {
         self.one.acquire()
     }
 
-    /// Calls `function` when the lock is free, and holds it until the function has ended: with a
-    /// value, an error or a panic, or when the Deferred that it returned has fired.
+    /// Calls `function` once the lock is free, and holds the lock until the function ends: with a
+    /// value, an error or a panic, or when its Deferred has fired.
     ///
-    /// The lock is released before the result is passed on. Cancelled while it waits, the function
-    /// is never called; cancelled later, its Deferred is cancelled.
+    /// The lock is released before the result is passed on. Cancelled while waiting, `function` is
+    /// never called; cancelled later, its Deferred is cancelled.
     #[track_caller]
     pub fn run<R: Outcome>(&self, function: impl FnOnce() -> R + 'static) -> Deferred<R::Value> {
         self.one.run(function)
     }
 
-    /// Whether somebody who came now would have to wait (Twisted's `locked`).
+    /// Returns `true` if `acquire` would have to wait (Twisted's `locked`).
     pub fn is_locked(&self) -> bool {
         self.one.tokens() == 0
     }
 
-    /// How many wait for the lock.
+    /// Number of operations that wait for the lock.
     pub fn waiting(&self) -> usize {
         self.one.waiting()
     }

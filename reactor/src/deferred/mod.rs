@@ -21,23 +21,22 @@
 //! # Ok::<(), Failure>(())
 //! ```
 //!
-//! Several Deferreds become one with [`deferred_list`], [`gather_results`] and [`race`]. Work that is
-//! spread over callbacks takes turns with [`DeferredLock`] and [`DeferredSemaphore`], and hands things
-//! on with [`DeferredQueue`].
+//! [`deferred_list`], [`gather_results`] and [`race`] combine several Deferreds into one. [`DeferredLock`] and [`DeferredSemaphore`] limit how many operations run at the same time, and [`DeferredQueue`] passes objects between callbacks.
 //!
-//! What holds everywhere:
+//! These rules hold everywhere:
 //!
-//! - **Callbacks run at once and in order**, on the stack of whoever fires, before `callback`
-//!   returns; one added to a Deferred that has fired runs before `add_callback` returns.
-//! - **A callback returns a `Result` or another Deferred.** With a Deferred, the chain waits for
-//!   it and goes on with what it ends with. A panic is a failure holding a [`PanicError`].
-//! - **Every ending arrives.** A resolver that is dropped fires [`AbandonedError`]; cancelling
-//!   fires [`CancelledError`], or what the canceller decides.
+//! - **Callbacks run at once and in order**, on the stack of the code that fires, before `callback`
+//!   returns. A callback added to a Deferred that has fired runs before `add_callback` returns.
+//! - **A callback returns a `Result` or another Deferred.** With a Deferred, the chain waits for it
+//!   and continues with its result. A panic becomes a failure that holds a [`PanicError`].
+//! - **Every Deferred gets a result, if its resolver ends.** Dropping the resolver fires
+//!   [`AbandonedError`]; cancelling fires [`CancelledError`], or the result that the canceller
+//!   chooses.
 //! - **No failure is lost silently**: see [`on_unhandled`].
-//! - **`async` code is at home here**: a Deferred can be awaited, and [`spawn`] makes one of an `async`
-//!   block, which goes on where a callback would have run ([`awaiting`]).
-//! - **The cost** is one allocation for a pending Deferred and one for each callback added to it,
-//!   and none for a fired one. The stack does not grow with the length of a chain or its nesting.
+//! - **`async` code works**: a Deferred can be awaited, and [`spawn`] makes one from an `async`
+//!   block, which continues where a callback would have run ([`awaiting`]).
+//! - **The cost** is one allocation for a pending Deferred, one for each callback added to it, and
+//!   none for a fired one. The stack does not grow with the length of a chain or its nesting.
 
 pub mod awaiting;
 mod canceller;

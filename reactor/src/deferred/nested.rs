@@ -1,29 +1,30 @@
-//! Deferreds that fire one another from inside callbacks, without filling the stack.
+//! Limits how deep Deferreds fire one another inside callbacks, so that the stack does not
+//! overflow.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 
 use crate::guard::{catch, log_panic};
 
-/// How many Deferreds fire one another from inside callbacks before the next has to wait.
+/// Number of nested fires before the next one is postponed.
 const NESTED_FIRES: u32 = 32;
 
 type PutOff = Box<dyn FnOnce()>;
 
 thread_local! {
-    /// How many of those are on the stack.
+    /// Number of nested fires on the stack.
     static NESTED: Cell<u32> = const { Cell::new(0) };
-    /// What waits for the innermost of them.
+    /// Postponed fires, made by the innermost fire when it is done.
     static PUT_OFF: RefCell<VecDeque<PutOff>> = const { RefCell::new(VecDeque::new()) };
 }
 
-/// Fires a Deferred from inside a callback that we have added to another, as lists do and
-/// `chain_deferred`.
+/// Fires a Deferred inside a callback of another, as lists and `chain_deferred` do.
 ///
-/// In a long row each would fire the next on top of itself. So, far down in one, it is put off until
+/// In a long row each fire would nest in the one before. So beyond [`NESTED_FIRES`] it is postponed
+/// until the running callbacks are done.
 /// those callbacks are through which this one is among.
 pub(crate) fn fire_nested(fire: impl FnOnce() + 'static) {
-    /// Counts down also when a `Drop` panics.
+    /// Counts down also if a `Drop` panics.
     struct Nested(u32);
     impl Drop for Nested {
         fn drop(&mut self) {
@@ -38,7 +39,7 @@ pub(crate) fn fire_nested(fire: impl FnOnce() + 'static) {
                 queue.borrow_mut().push_back(Box::new(fire));
             }
         });
-        // The thread may be on its way out.
+        // The thread may be ending.
         if queued.is_err()
             && let Some(fire) = fire
         {
@@ -54,7 +55,7 @@ pub(crate) fn fire_nested(fire: impl FnOnce() + 'static) {
     let mut next: Option<PutOff> = Some(Box::new(fire));
     while let Some(fire) = next {
         if let Err(payload) = catch(fire) {
-            log_panic("deferred", "what was dropped by a callback", payload);
+            log_panic("deferred", "a value dropped by a callback", payload);
         }
         next = PUT_OFF
             .try_with(|queue| queue.borrow_mut().pop_front())

@@ -1,4 +1,4 @@
-//! What a callback may return.
+//! The types that a callback may return.
 
 use std::fmt;
 use std::future::Future;
@@ -35,7 +35,7 @@ pub trait Outcome: IntoStep<<Self as Outcome>::Value> {
     /// What the chain goes on with.
     type Value: 'static;
 
-    /// The same as a Deferred; a `Result` becomes a fired one, without an allocation.
+    /// Converts into a Deferred; a `Result` becomes a fired one, without an allocation.
     fn into_deferred(self) -> Deferred<Self::Value>;
 }
 
@@ -101,12 +101,12 @@ where
     }
 }
 
-/// Calls a function that may answer now or later, and always gives a Deferred (Twisted's
-/// `maybeDeferred`).
+/// Calls a function that may return its result now or later, and always returns a Deferred
+/// (Twisted's `maybeDeferred`).
 ///
-/// A value or an error becomes a Deferred that has fired, a panic one that has failed with
-/// [`PanicError`](crate::PanicError), and a Deferred is handed on as it is. For an async function,
-/// write `maybe_deferred(|| spawn(function()))`, or just `spawn(function())`, which never panics
+/// A value or an error becomes a fired Deferred, a panic a Deferred that failed with
+/// [`PanicError`](crate::PanicError), and a Deferred is returned as it is. For an async function,
+/// write `maybe_deferred(|| spawn(function()))`, or `spawn(function())`, which does not panic
 /// either; a boxed future is spawned here.
 ///
 /// ```
@@ -123,7 +123,7 @@ pub fn maybe_deferred<R: Outcome>(function: impl FnOnce() -> R) -> Deferred<R::V
     call_for(Location::caller(), function)
 }
 
-/// [`maybe_deferred`] for a function that was given at `line`, where its panic is located.
+/// [`maybe_deferred`] for a function passed at `line`, which a panic is attributed to.
 #[track_caller]
 pub(crate) fn call_for<R: Outcome>(
     line: &'static Location<'static>,
@@ -135,7 +135,7 @@ pub(crate) fn call_for<R: Outcome>(
     }
 }
 
-/// What a callback leads to.
+/// What a callback returned.
 ///
 /// Slimmer than a [`Deferred`], and without its `Drop`: this is what the hot path carries.
 #[allow(
@@ -143,7 +143,7 @@ pub(crate) fn call_for<R: Outcome>(
     reason = "public only to be named in a sealed trait"
 )]
 pub enum Step<T: 'static> {
-    /// The chain goes on at once.
+    /// The chain continues at once.
     Now(Result<T, Failure>),
     /// The chain waits for another.
     Wait {

@@ -1,4 +1,4 @@
-//! Holding a chain back for a while.
+//! Pausing a chain.
 
 use std::fmt;
 use std::rc::Rc;
@@ -7,8 +7,8 @@ use super::chain::{self, ChainRoot, Root, Source};
 use super::{Deferred, State};
 
 impl<T> Deferred<T> {
-    /// Holds the chain back: no callback runs until [`unpause`](Self::unpause) was called as often
-    /// as this (Twisted's `pause`).
+    /// Pauses the chain: no callback runs until [`unpause`](Self::unpause) was called as often as
+    /// `pause` (Twisted's `pause`).
     ///
     /// ```
     /// # use deferred_reactor::{Deferred, Failure};
@@ -24,22 +24,22 @@ impl<T> Deferred<T> {
         chain::pause(&self.root());
     }
 
-    /// Ends one pause. The last one runs the callbacks that have become due before it returns.
-    /// Without a pause it does nothing.
+    /// Ends one pause. Ending the last one runs the callbacks that are due, before it returns. Does
+    /// nothing without a pause.
     pub fn unpause(&self) {
         if let Some(State::Pending { root, .. }) = &self.state {
             chain::unpause(root);
         }
     }
 
-    /// A handle to pause and unpause with after the Deferred has been moved elsewhere.
+    /// A handle that pauses and unpauses the Deferred after it has been moved elsewhere.
     pub fn pauser(&mut self) -> Pauser {
         let root = self.root();
         chain::hold(&root);
         Pauser { root }
     }
 
-    /// The root of the chain; a fired Deferred gets one here, to have a place for the pause.
+    /// The root of the chain; a fired Deferred gets one here, to store the pause.
     fn root(&mut self) -> Rc<dyn ChainRoot> {
         let (node, root): (Rc<dyn Source<T>>, Rc<dyn ChainRoot>) = match self.state.take() {
             Some(State::Pending { node, root }) => (node, root),
@@ -49,7 +49,7 @@ impl<T> Deferred<T> {
             }
             None => unreachable!("only a handle that is being consumed is empty"),
         };
-        // Whatever has polled it, the handle is in hands that may end a pause.
+        // Now another handle may end a pause, whatever has polled the Deferred before.
         root.chain().awaited_by.set(0);
         self.state = Some(State::Pending {
             node,
@@ -61,8 +61,8 @@ impl<T> Deferred<T> {
 
 /// Pauses and unpauses a Deferred that has been moved elsewhere.
 ///
-/// When nobody is left who could end a pause, neither a Pauser nor a handle, the chain goes on: a
-/// result is not lost because somebody forgot to call `unpause`.
+/// When the last handle that could end a pause is dropped, the chain continues: a forgotten
+/// `unpause` does not lose a result.
 pub struct Pauser {
     root: Rc<dyn ChainRoot>,
 }

@@ -1,14 +1,14 @@
-//! What a program is waiting for: the Deferreds that have not fired, by the line that made them.
+//! Tracking of pending Deferreds, by the source line that made them.
 //!
-//! The list is kept only while [`track_pending`] is on. A Deferred enters it when it is made and
-//! leaves it when it is fired, cancelled or abandoned; both are a few steps, whatever the length
-//! of the list, since those of one line are linked in the order in which they were made:
+//! The list is kept only while [`track_pending`] is on. A Deferred is added when it is made, and
+//! removed when it is fired, cancelled or abandoned. Both take a few steps, whatever the length of
+//! the list, because the Deferreds of one line are linked in the order in which they were made:
 //!
 //! ```text
 //! by_address: address of the root ─▶ entry      lines: src/feed.rs:20 ─▶ oldest ⇄ ... ⇄ newest
 //! ```
 //!
-//! A root is known by its address, so that it needs no room for a name when nobody asks.
+//! A root is identified by its address, so that it needs no extra field while tracking is off.
 
 use std::cell::Cell;
 use std::collections::HashMap;
@@ -29,11 +29,10 @@ thread_local! {
     static TABLE: PendingDeferreds = PendingDeferreds(Arc::default());
 }
 
-/// Keeps a list of the Deferreds of this thread that have not fired, from now on, or keeps it no
-/// more.
+/// Turns tracking of this thread's pending Deferreds on or off.
 ///
-/// Those that were made before are not in it. Ending it forgets those that are. While it is on, a
-/// Deferred that is made and fired costs some 60 ns more.
+/// Deferreds made before are not in the list. Turning tracking off empties the list. While it is
+/// on, making and firing a Deferred costs some 60 ns more.
 ///
 /// ```
 /// use deferred_reactor::Deferred;
@@ -61,13 +60,13 @@ pub fn is_tracking_pending() -> bool {
     IS_TRACKING.get()
 }
 
-/// The list of this thread, which any other thread may read; empty unless [`track_pending`] is on.
+/// The list of this thread, which any thread may read; empty unless [`track_pending`] is on.
 pub fn pending_deferreds() -> PendingDeferreds {
-    // A thread that is being torn down waits for nothing.
+    // A thread that is ending waits for nothing.
     TABLE.try_with(Clone::clone).unwrap_or_default()
 }
 
-/// A Deferred was made that has not fired.
+/// Adds a pending Deferred.
 #[inline]
 pub(super) fn made<R>(root: &R, line: Line) {
     if IS_TRACKING.get() {
@@ -75,7 +74,7 @@ pub(super) fn made<R>(root: &R, line: Line) {
     }
 }
 
-/// Its result is decided. It may have been made before tracking began.
+/// Removes a Deferred whose result is decided. It may have been made before tracking was turned on.
 #[inline]
 pub(super) fn ended<R>(root: &R) {
     if IS_TRACKING.get() {
@@ -98,12 +97,13 @@ fn leave(address: usize) {
     let _ = TABLE.try_with(|table| table.0.lock().leave(address));
 }
 
-/// The Deferreds of one thread that have not fired. Made by [`pending_deferreds`]; cheap to clone.
+/// The pending Deferreds of one thread. Made by [`pending_deferreds`]; cheap to clone.
 #[derive(Clone, Default)]
 pub struct PendingDeferreds(Arc<Mutex<Table>>);
 
 impl PendingDeferreds {
-    /// How many there are of each line, most first. Lines with none are left out.
+    /// Number of pending Deferreds for each source line, largest first. Lines with none are left
+    /// out.
     pub fn lines(&self) -> Vec<PendingLine> {
         let mut lines = self.0.lock().lines(now());
         lines.sort_by(|one, other| {
@@ -112,7 +112,7 @@ impl PendingDeferreds {
         lines
     }
 
-    /// How many there are.
+    /// Total number of pending Deferreds.
     pub fn count(&self) -> usize {
         self.0.lock().entries.len()
     }
@@ -126,13 +126,13 @@ impl fmt::Debug for PendingDeferreds {
     }
 }
 
-/// The pending Deferreds of one line.
+/// The pending Deferreds made by one source line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct PendingLine {
-    /// Where they were made.
+    /// The source line that made them.
     pub made: &'static Location<'static>,
-    /// How many there are.
+    /// Number of pending Deferreds.
     pub count: usize,
     /// How long ago the oldest of them was made.
     pub oldest: Duration,
@@ -154,7 +154,7 @@ struct Table {
     entries: Slab<Entry>,
     by_address: ByAddress,
     lines: Vec<LineOf>,
-    /// A line may have several addresses, as it may be compiled several times.
+    /// A source line may have several addresses, because it may be compiled several times.
     line_by_address: ByAddress,
 }
 
@@ -254,7 +254,7 @@ impl Table {
     }
 }
 
-/// Addresses differ enough by themselves; the hash map wants them to differ in the upper bits too.
+/// Addresses differ enough by themselves; the hash map needs the upper bits to differ, too.
 #[derive(Default)]
 struct AddressHasher(u64);
 

@@ -1,4 +1,4 @@
-//! Objects on their way from those who have them to those who want them.
+//! Queues that pass objects between producers and consumers.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -10,16 +10,14 @@ use std::rc::Rc;
 use super::waiters::{HandOut, WaiterId, Waiters};
 use super::{Deferred, Resolver};
 
-/// Matches objects with those who wait for them, first in first out on both sides (Twisted's
+/// Passes objects to the consumers that wait for them, first in, first out (Twisted's
 /// `DeferredQueue`).
 ///
-/// An object that is [`put`](Self::put) goes to the one who has waited longest, or is kept until
-/// somebody asks. A [`get`](Self::get) gives the oldest object, or waits for one. Both sides can be
-/// limited; without a limit they are not.
+/// [`put`](Self::put) passes an object to the consumer that has waited longest, or stores it. [`get`](Self::get) returns the oldest object, or waits for one. The numbers of stored objects and of waiting consumers are unlimited unless set.
 ///
-/// A clone is another handle to the same queue. When the last one is dropped those who still wait
-/// fail with [`AbandonedError`](crate::AbandonedError); a callback of theirs that holds a handle
-/// keeps that from happening.
+/// Cheap to clone: all clones are handles of one queue. When the last handle is dropped, waiting
+/// consumers fail with [`AbandonedError`](crate::AbandonedError). A callback that captures a handle
+/// keeps the queue alive.
 ///
 /// ```
 /// use deferred_reactor::{DeferredQueue, Failure};
@@ -53,18 +51,18 @@ struct Limits {
 }
 
 struct Sides<T: 'static> {
-    /// Empty while anybody waits who can be told.
+    /// Empty while a consumer waits that can be given an object.
     objects: VecDeque<T>,
     waiting: Waiters<T>,
-    /// Objects that were put while another was being handed out, oldest first.
+    /// Objects put while another object was being passed on, oldest first.
     promised: VecDeque<Promise<T>>,
 }
 
-/// Whose the object is, and the two of them, unless that one has been cancelled meanwhile.
+/// A consumer and its object; `None` if the consumer was cancelled meanwhile.
 type Promise<T> = (WaiterId, Option<(Resolver<T>, T)>);
 
 impl<T> DeferredQueue<T> {
-    /// An empty queue without limits.
+    /// Makes an empty queue without limits.
     pub fn new() -> Self {
         Self {
             shared: Rc::new(QueueState {
@@ -102,12 +100,12 @@ impl<T> DeferredQueue<T> {
         self
     }
 
-    /// Gives an object to the one who has waited longest, or keeps it.
+    /// Passes an object to the consumer that has waited longest, or stores it.
     ///
-    /// The callbacks of the one who waited run before this returns. The exception is an object that
-    /// is put inside such a callback: it is handed on when that callback's chain is through. This
-    /// keeps the stack constant, however many wait. A Deferred that was dropped without a callback
-    /// is passed over.
+    /// The callbacks of the consumer run before `put` returns. The exception is a `put` inside such
+    /// a callback: the object is passed on after that callback's chain. So the stack does not grow
+    /// with the number of consumers. Consumers whose Deferred was dropped without a callback are
+    /// skipped.
     ///
     /// # Errors
     ///
@@ -133,14 +131,15 @@ impl<T> DeferredQueue<T> {
         Ok(())
     }
 
-    /// Takes the oldest object, or waits for one. The Deferred has fired already if there is one.
+    /// Takes the oldest object, or waits for one. The Deferred has fired already if an object is
+    /// stored.
     ///
-    /// Cancelled while it waits, it fails with [`CancelledError`](crate::CancelledError), and the
-    /// next object goes to somebody else.
+    /// Cancelling the waiting Deferred fails it with [`CancelledError`](crate::CancelledError), and
+    /// the next object goes to another consumer.
     ///
     /// # Errors
     ///
-    /// [`QueueUnderflow`] if as many wait as may.
+    /// [`QueueUnderflow`] if the maximum number of consumers waits already.
     #[track_caller]
     pub fn get(&self) -> Result<Deferred<T>, QueueUnderflow> {
         let mut sides = self.shared.sides.borrow_mut();
@@ -166,26 +165,26 @@ impl<T> DeferredQueue<T> {
         Ok(deferred)
     }
 
-    /// How many objects are kept (the length of Twisted's `pending`).
+    /// Number of stored objects (the length of Twisted's `pending`).
     pub fn len(&self) -> usize {
         self.shared.sides.borrow().objects.len()
     }
 
-    /// Whether a `get` would have to wait.
+    /// Returns `true` if `get` would have to wait.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// How many wait for an object (the length of Twisted's `waiting`).
+    /// Number of waiting consumers (the length of Twisted's `waiting`).
     ///
-    /// Those whose Deferred was dropped count until their turn would come.
+    /// Consumers whose Deferred was dropped count until their turn comes.
     pub fn waiting(&self) -> usize {
         self.shared.sides.borrow().waiting.len()
     }
 }
 
 impl<T> QueueState<T> {
-    /// The one who has waited longest, of those who would get the object.
+    /// The consumer that has waited longest and can be given an object.
     fn next_waiting(&self) -> Option<(WaiterId, Resolver<T>)> {
         loop {
             let (id, resolver) = self.sides.borrow_mut().waiting.call_up()?;
@@ -210,21 +209,21 @@ impl<T> QueueState<T> {
         }
     }
 
-    /// Somebody who waited was cancelled.
+    /// Removes a cancelled consumer.
     fn leave(&self, id: WaiterId, resolver: Resolver<T>) {
         let mut sides = self.sides.borrow_mut();
         if sides.waiting.leave(id).is_some() {
             return;
         }
-        // Its object had been put, which cancelling does not undo: it comes now. Ids are drawn
-        // and called up in their order, so the promises are sorted by them.
+        // An object was already put for this consumer, and cancelling does not undo that: it gets
+        // the object now. Ids are assigned and served in order, so the promises are sorted.
         let Ok(place) = sides.promised.binary_search_by_key(&id, |(of, _)| *of) else {
             return;
         };
         let promise = sides.promised[place].1.take();
         drop(sides);
         if let Some((_, object)) = promise {
-            // The canceller decides, so this is not refused.
+            // Not refused, because the canceller decides.
             let _ = resolver.callback(object);
         }
     }
@@ -253,10 +252,11 @@ impl<T> fmt::Debug for DeferredQueue<T> {
     }
 }
 
-/// The queue keeps as many objects as it may (Twisted's `QueueOverflow`).
+/// The queue is full (Twisted's `QueueOverflow`).
 ///
-/// It carries the object that found no room. Where that is not `Send` and `Sync`, which the `?` of a
-/// function that returns a [`Failure`](crate::Failure) asks for, leave it behind:
+/// The error carries the object that was not stored. To use `?` in a function that returns a
+/// [`Failure`](crate::Failure), the object must be `Send` and `Sync`; otherwise leave it out with
+/// [`without_object`](Self::without_object):
 ///
 /// ```
 /// use std::rc::Rc;
@@ -273,14 +273,14 @@ impl<T> fmt::Debug for DeferredQueue<T> {
 #[derive(Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct QueueOverflow<T = ()> {
-    /// What was to be put.
+    /// The object that was not stored.
     pub object: T,
-    /// How many objects the queue keeps.
+    /// The maximum number of stored objects.
     pub size: usize,
 }
 
 impl<T> QueueOverflow<T> {
-    /// The error alone.
+    /// The error without the object.
     pub fn without_object(self) -> QueueOverflow {
         QueueOverflow {
             object: (),
@@ -289,7 +289,7 @@ impl<T> QueueOverflow<T> {
     }
 }
 
-// Not derived: an object need not be shown for the error to be.
+// Not derived: the object need not be `Debug`.
 impl<T> fmt::Debug for QueueOverflow<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("QueueOverflow")
@@ -300,17 +300,21 @@ impl<T> fmt::Debug for QueueOverflow<T> {
 
 impl<T> fmt::Display for QueueOverflow<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "the queue keeps {} objects and has no room", self.size)
+        write!(
+            f,
+            "the queue is full: it stores {} objects at most",
+            self.size
+        )
     }
 }
 
 impl<T> Error for QueueOverflow<T> {}
 
-/// As many wait for an object as may (Twisted's `QueueUnderflow`).
+/// The maximum number of consumers waits already (Twisted's `QueueUnderflow`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct QueueUnderflow {
-    /// How many may wait.
+    /// The maximum number of waiting consumers.
     pub backlog: usize,
 }
 
@@ -318,7 +322,7 @@ impl fmt::Display for QueueUnderflow {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "the queue is empty and {} wait for it already",
+            "the queue is empty, and {} consumers wait already",
             self.backlog
         )
     }

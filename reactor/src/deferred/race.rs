@@ -5,19 +5,18 @@ use std::panic::Location;
 use super::gather::{FirstValue, Terms, gather};
 use super::{Deferred, Failure, FailureGroup};
 
-/// Gives the index and the value of the first input that succeeds, and cancels the others
+/// Fires with the index and the value of the first input that succeeds, and cancels the others
 /// (Twisted's `race`).
 ///
-/// The losers are cancelled before the callbacks of the winner's value run. What becomes of them
-/// later changes nothing and is not reported. Several inputs that have fired before are taken in
-/// their order.
+/// The other inputs are cancelled before the callbacks of the race run. Their later results are
+/// dropped and not reported. Among inputs that have fired already, the first in order wins.
 ///
 /// Cancelling the race cancels every input. It then fails, unless a canceller comes up with a value. At
 /// the end of a [time limit](Deferred::add_timeout) it fails with [`TimeoutError`](crate::TimeoutError).
 ///
 /// # Errors
 ///
-/// [`FailureGroup`] once all inputs have failed: at once, if there are none.
+/// [`FailureGroup`] once all inputs have failed; at once if there are no inputs.
 ///
 /// ```
 /// use std::time::Duration;

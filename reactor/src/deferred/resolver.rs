@@ -9,9 +9,9 @@ use super::{AlreadyCalledError, Failure};
 
 /// Fires one Deferred, once: firing consumes it.
 ///
-/// Everything that has been added to the Deferred runs on the caller's stack, before the firing
-/// call returns. Dropped unfired, it fails its Deferred with
-/// [`AbandonedError`](crate::AbandonedError), so that nothing waits for ever.
+/// The callbacks of the Deferred run on the caller's stack, before the firing call returns.
+/// Dropping the resolver without firing fails the Deferred with
+/// [`AbandonedError`](crate::AbandonedError), so that no callback waits in vain.
 ///
 /// A second fire does not compile:
 ///
@@ -52,8 +52,7 @@ impl<T> Resolver<T> {
     ///
     /// # Errors
     ///
-    /// [`AlreadyCalledError`] if a canceller has decided the result before. A Deferred that was
-    /// cancelled without having a canceller takes this call silently.
+    /// [`AlreadyCalledError`] if a canceller has decided the result before. On a Deferred that was cancelled and has no canceller, this call does nothing and returns `Ok`.
     ///
     /// # Examples
     ///
@@ -113,14 +112,14 @@ impl<T> Resolver<T> {
         }
     }
 
-    /// Whether the result is still open, so that this resolver would decide it. It is, too, while
-    /// the canceller runs.
+    /// Returns `true` while the result is not decided, so that this resolver would decide it; also
+    /// while the canceller runs.
     pub fn is_pending(&self) -> bool {
         self.root.as_ref().is_some_and(|root| root.is_pending())
     }
 
-    /// For a canceller: what was cancelled are others, from which the result still comes. The
-    /// Deferred stays pending unless it has fired, and `canceller` is called the next time.
+    /// For a canceller that has cancelled other Deferreds, from which the result still comes. The
+    /// Deferred stays pending unless it has fired, and `canceller` is called at the next cancel.
     pub(super) fn wait_on(self, canceller: impl FnOnce(Self) + 'static) {
         if let Some(root) = &self.root {
             root.wait_on(Box::new(canceller));
@@ -137,7 +136,7 @@ impl<T> Resolver<T> {
         self.abandons = false;
     }
 
-    /// Whether firing would be in vain: the Deferred was dropped, and had no callbacks.
+    /// Whether nobody gets the result: the Deferred was dropped, and had no callbacks.
     pub(super) fn is_unheard(&self) -> bool {
         self.root.as_ref().is_some_and(|root| root.is_unheard())
     }

@@ -1,4 +1,4 @@
-//! At most so many at a time.
+//! Semaphores for asynchronous work.
 
 use std::cell::{Cell, RefCell};
 use std::fmt;
@@ -9,13 +9,13 @@ use std::rc::{Rc, Weak};
 use super::waiters::{HandOut, WaiterId, Waiters};
 use super::{Deferred, Outcome, Step, chain};
 
-/// Lets a limited number go on at a time; the others wait, first come first served (Twisted's
-/// `DeferredSemaphore`).
+/// Limits how many operations run at the same time; the others wait, first come, first served
+/// (Twisted's `DeferredSemaphore`).
 ///
-/// [`run`](Self::run) calls a function when its turn has come. [`acquire`](Self::acquire) leaves
-/// the end to the caller: it gives a [`Permit`], and dropping that lets the next one go.
+/// [`run`](Self::run) calls a function once a token is free. [`acquire`](Self::acquire) returns a [`Permit`] instead; dropping the permit releases the token.
 ///
-/// A clone is another handle to the same semaphore. For one at a time there is
+/// Cheap to clone: all clones are handles of one semaphore. For one operation at a time, use
+/// [`DeferredLock`](crate::DeferredLock).
 /// [`DeferredLock`](crate::DeferredLock).
 ///
 /// ```
@@ -42,15 +42,16 @@ pub struct DeferredSemaphore {
 
 struct Tokens {
     limit: NonZeroUsize,
-    /// Tokens that nobody holds. While permits are being handed out some of them may be promised
-    /// to those who wait; otherwise nobody waits while one is free.
+    /// Free tokens. While tokens are being passed to waiting operations, some may be promised;
+    /// otherwise nothing waits while a token is free.
     free: Cell<usize>,
     waiting: RefCell<Waiters<Permit>>,
     is_handing_out: Cell<bool>,
 }
 
 impl DeferredSemaphore {
-    /// A semaphore with so many tokens. There cannot be none: nobody would ever go on.
+    /// Makes a semaphore with `tokens` tokens; at least one, or every operation would wait without
+    /// end.
     pub fn new(tokens: NonZeroUsize) -> Self {
         Self {
             shared: Rc::new(Tokens {
@@ -64,9 +65,9 @@ impl DeferredSemaphore {
 
     /// Waits for a token. The Deferred has fired already if one is free.
     ///
-    /// Cancelled while it waits, it leaves the line and fails with
-    /// [`CancelledError`](crate::CancelledError). If the Deferred is dropped, the permit is, too,
-    /// when its turn comes, and the next one goes on.
+    /// Cancelling the waiting Deferred removes it from the queue and fails it with
+    /// [`CancelledError`](crate::CancelledError). If the Deferred is dropped, its permit is dropped
+    /// when its turn comes, and the next in the queue gets the token.
     ///
     /// ```
     /// # use deferred_reactor::{DeferredSemaphore, Failure};
@@ -91,13 +92,12 @@ impl DeferredSemaphore {
         deferred
     }
 
-    /// Calls `function` when a token is free, and gives that back when the function has ended: with
-    /// a value, an error or a panic, or when the Deferred that it returned has fired.
+    /// Calls `function` once a token is free, and holds the token until the function ends: with a
+    /// value, an error or a panic, or when its Deferred has fired.
     ///
-    /// The token is given back before the result is passed on. Cancelled while it waits, the
-    /// function is never called; cancelled later, its Deferred is cancelled. A
-    /// [timeout](Deferred::add_timeout) on what this returns counts the waiting as well; on what the
-    /// function returns, only the work.
+    /// The token is released before the result is passed on. Cancelled while waiting, `function` is
+    /// never called; cancelled later, its Deferred is cancelled. A [timeout](Deferred::add_timeout)
+    /// on the returned Deferred includes the waiting; one on the Deferred of `function` does not.
     #[track_caller]
     pub fn run<R: Outcome>(&self, function: impl FnOnce() -> R + 'static) -> Deferred<R::Value> {
         let line = Location::caller();
@@ -121,7 +121,7 @@ impl DeferredSemaphore {
         })
     }
 
-    /// How many could go on now without having to wait (Twisted's `tokens`).
+    /// Number of operations that could start now without waiting (Twisted's `tokens`).
     pub fn tokens(&self) -> usize {
         match self.waiting() {
             0 => self.shared.free.get(),
@@ -129,12 +129,12 @@ impl DeferredSemaphore {
         }
     }
 
-    /// How many can go on at a time (Twisted's `limit`).
+    /// Maximum number of operations at the same time (Twisted's `limit`).
     pub fn limit(&self) -> usize {
         self.shared.limit.get()
     }
 
-    /// How many wait for their turn.
+    /// Number of operations that wait.
     pub fn waiting(&self) -> usize {
         self.shared.waiting.borrow().len()
     }
@@ -180,12 +180,10 @@ impl fmt::Debug for DeferredSemaphore {
     }
 }
 
-/// One token of a [`DeferredSemaphore`], or the [`DeferredLock`](crate::DeferredLock) itself, for
-/// as long as this lives.
+/// One token of a [`DeferredSemaphore`], or the hold on a [`DeferredLock`](crate::DeferredLock).
 ///
-/// Dropping it is releasing it. So a release cannot be forgotten, not even in a panic, and the
-/// misuse that Twisted checks for at run time does not compile: nobody can release what they do
-/// not hold, and nobody can do so twice.
+/// Dropping the permit releases the token, also in a panic. Releasing a token that is not held, or
+/// twice, does not compile; Twisted checks for this misuse at run time.
 ///
 /// ```compile_fail
 /// # use deferred_reactor::DeferredLock;
@@ -195,16 +193,16 @@ impl fmt::Debug for DeferredSemaphore {
 /// permit.release(); // D-71: the compiler is the proof
 /// ```
 ///
-/// Whoever came first among those who wait goes on before `release` returns. The exception is a
-/// release that happens inside such a turn, in a callback of somebody who was waiting: then the next
-/// one goes on when those callbacks are through. This keeps the stack constant, however many wait.
+/// The operation that has waited longest continues before `release` returns. The exception is a
+/// release inside a callback of an operation that was waiting: the next one continues after those
+/// callbacks. So the stack does not grow with the number of waiting operations.
 #[must_use = "the token is given back when the permit is dropped"]
 pub struct Permit {
     shared: Rc<Tokens>,
 }
 
 impl Permit {
-    /// Gives the token back, which dropping the permit does as well.
+    /// Releases the token, as dropping the permit does.
     pub fn release(self) {}
 }
 

@@ -1,26 +1,23 @@
-//! How an async block is polled, and by whom.
+//! How async blocks are polled.
 //!
-//! A [`Task`] is an async block that was spawned. It is the root of a chain, as that of a resolver
-//! is: its result is what the block ends with. What wakes it decides how soon it is polled:
-//!
+//! A [`Task`] is an async block that was spawned. Like the root behind a resolver, it is the root
+//! of a chain: its result is that of the block. What wakes the task decides when it is polled:
 //! ```text
 //! a Deferred fires ──▶ its chain runs ──▶ call_waker ──▶ WOKEN ──▶ poll_next   before the fire returns
 //! any other wake   ──▶ RemoteReactor ──▶ the next turn ──▶ poll_all            on the reactor's thread
 //! ```
 //!
-//! The first is what makes a task as prompt as a callback. It cannot be had for wakers that others
-//! call: some call them with a lock held that the task would take again (`futures::lock::Mutex`
-//! does), and two tasks that wake each other would keep the loop from its other work. So these go
-//! through the [`RemoteReactor`], one call for any number of wakes. A task that was spawned without a reactor
-//! has none, and is polled where it is woken.
+//! The first case makes a task as fast as a callback. Other wakers cannot poll directly: some are
+//! called with a lock held that the task needs (`futures::lock::Mutex`), and two tasks that wake
+//! each other would starve the loop. So they go through the [`RemoteReactor`], with one call for
+//! any number of wakes. A task that was spawned without a reactor is polled where it is woken.
 //!
-//! `poll_next` is called by one loop on the stack and never by another `poll`, except where a
-//! task itself fires a Deferred; so tasks that wait for tasks take no stack, however many.
+//! `poll_next` is called by one loop on the stack and not inside another `poll`, except when a task
+//! itself fires a Deferred. So a long row of waiting tasks takes constant stack.
 //!
-//! The tasks of a thread stand in a table, since a waker must be `Send` and can hold no more than
-//! the number of one. All wakers of a task share a [`TaskWaker`]; when that is dropped, nobody can
-//! wake the task any more, so it is dropped too and its Deferred fails with
-//! [`AbandonedError`](crate::AbandonedError).
+//! The tasks of a thread are in a table, because a waker must be `Send` and can only hold a number.
+//! All wakers of a task share a [`TaskWaker`]. When that is dropped, the task can never be woken,
+//! so it is dropped too and its Deferred fails with [`AbandonedError`](crate::AbandonedError).
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -42,14 +39,14 @@ use crate::guard::{catch, log_panic};
 use crate::health::{self, Callback, CallbackKind};
 use crate::threads::RemoteReactor;
 
-/// Polls `future` at once, and again whenever it is woken; the Deferred fires with its output.
+/// Polls `future` at once, and again when it is woken; the Deferred fires with its output.
 pub(crate) fn start<T: 'static>(
     future: impl Future<Output = Result<T, Failure>> + Unpin + 'static,
     remote: Option<RemoteReactor>,
     made: Line,
 ) -> Deferred<T> {
     let Some(number) = reserve() else {
-        // The thread is being torn down. The future has had no chance to begin.
+        // The thread is ending. The future was never polled.
         drop(future);
         return Deferred::fired_at(Err(abandoned(made)), made);
     };
@@ -81,9 +78,9 @@ pub(crate) fn start<T: 'static>(
 /// An async block, and the chain that begins with its output.
 struct Task<F, T: 'static> {
     root: Root<T>,
-    /// Its place in the table, and what it signs the chains with that it awaits.
+    /// Its place in the table, which it also writes into the chains that it awaits.
     number: u32,
-    /// Taken out while it is polled; `None` for good once it has ended.
+    /// Taken out while it is polled; `None` once it has ended.
     future: Cell<Option<F>>,
     status: Cell<Status>,
     /// Where it was cancelled while it was being polled.
@@ -96,7 +93,7 @@ struct Task<F, T: 'static> {
 enum Status {
     Asleep,
     Polled,
-    /// Woken while it was being polled: to be polled again.
+    /// Woken while it was being polled: polled again afterwards.
     PolledAgain,
 }
 
@@ -104,13 +101,13 @@ enum Status {
 trait Polled {
     fn poll(self: Rc<Self>, task_waker: Arc<TaskWaker>) -> Moved;
 
-    /// Nobody can wake it any more.
+    /// The task can never be woken any more.
     fn abandon(self: Rc<Self>) -> Moved;
 
-    /// It has been polled, and waits for this chain.
+    /// The task was polled and waits for this chain.
     fn waits_for(&self, root: &Rc<dyn ChainRoot>);
 
-    /// Drops the future and runs nothing.
+    /// Drops the future without polling it.
     fn discard(&self);
 
     fn has_ended(&self) -> bool;
@@ -126,8 +123,8 @@ where
             self.status.set(Status::PolledAgain);
             return Moved::Rested;
         }
-        // Counts also while the waker is let go, so that a task that nobody can wake is abandoned
-        // by our caller and not in there.
+        // Counted also while the waker is dropped, so that our caller abandons a task that cannot
+        // be woken, and not the drop.
         let _polling = Count::up(&POLLING);
         let waker = Waker::from(task_waker);
         loop {
@@ -208,12 +205,12 @@ impl<F: 'static, T: 'static> Task<F, T> {
         self.root.chain()
     }
 
-    /// Whether a chain that was noted is one that the task still waits for.
+    /// Whether the task still waits for a chain that was noted.
     fn awaits(&self, root: &Rc<dyn ChainRoot>) -> bool {
         root.chain().awaited_by.get() == self.number
     }
 
-    /// Lets the chain go on with the result.
+    /// Continues the chain with the result.
     fn end(self: Rc<Self>, result: Result<T, Failure>, at: Line) -> Moved {
         self.status.set(Status::Asleep);
         if self.root.settle(result, at) {
@@ -223,11 +220,12 @@ impl<F: 'static, T: 'static> Task<F, T> {
         }
     }
 
-    /// What it had captured may panic when it is dropped; that must not cost the result.
+    /// Dropping the captured values may panic, which must not lose the result.
     fn drop_future(&self, future: F) {
         if let Err(payload) = catch(|| drop(future)) {
             let made = self.made();
-            let what = format_args!("dropping what the async block made at {made} had captured");
+            let what =
+                format_args!("dropping the captured values of the async block made at {made}");
             log_panic("deferred", what, payload);
         }
     }
@@ -254,7 +252,8 @@ impl<F: 'static, T: 'static> ChainRoot for Task<F, T> {
         let mut first = self.chain().waits_on().filter(|root| self.awaits(root));
         for root in self.also_awaited.take() {
             if let Some(root) = root.upgrade().filter(|root| self.awaits(root)) {
-                // Off the list, so signed off as well: polled once more, it is noted anew.
+                // Removed from the list, so the mark is removed as well: polled again, the chain is
+                // noted anew.
                 root.chain().awaited_by.set(AWAITED);
                 match first {
                     None => first = Some(root),
@@ -283,13 +282,13 @@ fn abandoned(made: Line) -> Failure {
     Failure::cloneable_at(AbandonedError { made }, made)
 }
 
-/// What all wakers of one task share.
+/// State shared by all wakers of one task.
 struct TaskWaker {
-    /// The number of the task, which no other has while the waker is there.
+    /// The number of the task; not reused while the waker exists.
     number: u32,
     home: ThreadId,
     remote: Option<RemoteReactor>,
-    /// Whether the reactor has been asked to poll it and has not begun to.
+    /// Whether the reactor was asked to poll the task and has not started to.
     is_called: AtomicBool,
 }
 
@@ -303,7 +302,7 @@ impl Wake for TaskWaker {
                 return;
             }
             let task_waker = self.clone();
-            // A reactor that is gone polls nothing any more.
+            // After the reactor is dropped, the task is not polled any more.
             let _ = remote.call_from_thread(move |_| {
                 task_waker.is_called.store(false, Ordering::Release);
                 put_off(Woken::Poll(task_waker));
@@ -316,21 +315,21 @@ impl Wake for TaskWaker {
             crate::logging::error!(
                 target: "deferred",
                 "an async block that was spawned without a reactor was woken from another thread, \
-                 where nobody can poll it; Reactor::spawn can"
+                 where it cannot be polled: spawn it with Reactor::spawn"
             );
         }
     }
 }
 
 impl Drop for TaskWaker {
-    /// If the task has not ended, nobody can wake it any more.
+    /// The last waker was dropped: a task that has not ended can never be woken.
     fn drop(&mut self) {
         let number = self.number;
         let is_home = self.home == here();
         if is_home && leave_if_ended(number) {
             return;
         }
-        // As with a wake: the callbacks of the Deferred are not run from inside somebody's `drop`.
+        // As for a wake: callbacks must not run inside the `drop` of another value.
         if !(is_home && is_busy())
             && let Some(remote) = &self.remote
         {
@@ -342,7 +341,7 @@ impl Drop for TaskWaker {
                 return;
             }
         }
-        // Of another thread, without a reactor: it stays in the table until its thread ends.
+        // On another thread, without a reactor, the task stays in the table until its thread ends.
         if is_home {
             put_off(Woken::Abandon(number));
             poll_all_unless_polling();
@@ -350,20 +349,20 @@ impl Drop for TaskWaker {
     }
 }
 
-/// What is to be done with a task as soon as nothing else is being run.
+/// An action on a task, taken when no other task is running.
 enum Woken {
     Poll(Arc<TaskWaker>),
     Abandon(u32),
 }
 
-/// The tasks of a thread that have not ended, or whose waker is still there.
+/// The tasks of a thread that have not ended, or whose waker still exists.
 ///
-/// A number is the index of a slot, plus one; 0 stands for no task.
+/// A number is the index of a slot plus one; 0 means no task.
 struct Table(Slab<Option<Rc<dyn Polled>>>);
 
 impl Drop for Table {
-    /// One after the other: a task owns the Deferreds of those it waits for, and a long row of
-    /// them would be dropped from within one another.
+    /// Dropped one after another: a task owns the Deferreds of the tasks it waits for, and a long
+    /// row of them would be dropped recursively.
     fn drop(&mut self) {
         let tasks: Vec<_> = self.0.drain().flatten().collect();
         for task in &tasks {
@@ -372,23 +371,23 @@ impl Drop for Table {
     }
 }
 
-// Blocks belong to a thread and need no reactor, so what is known of them belongs to it as well.
-// `try_with`, where there is something to drop: a Deferred may fire while its thread is torn down.
+// A thread-local, because blocks belong to a thread and need no reactor. `try_with` where a
+// destructor runs: a Deferred may fire while its thread ends.
 thread_local! {
     static HERE: ThreadId = thread::current().id();
     static TASKS: RefCell<Table> = const { RefCell::new(Table(Slab::new())) };
     static WOKEN: RefCell<VecDeque<Woken>> = const { RefCell::new(VecDeque::new()) };
     /// The task that is being polled.
     static CURRENT: Cell<Option<Rc<dyn Polled>>> = const { Cell::new(None) };
-    /// How many polls are on the stack. Whoever polls sees to those that were woken meanwhile.
+    /// Number of polls on the stack. The outermost one polls tasks that are woken meanwhile.
     static POLLING: Cell<u32> = const { Cell::new(0) };
-    /// How many wakers are being called by Deferreds that have fired.
+    /// Number of wakers being called by Deferreds that have fired.
     static CALLING_WAKERS: Cell<u32> = const { Cell::new(0) };
-    /// How many want that nothing is polled for the moment.
+    /// Number of guards that postpone polling.
     static HELD: Cell<u32> = const { Cell::new(0) };
 }
 
-/// Calls the waker that a future has left in a chain.
+/// Calls the waker that a future has stored in a chain.
 pub(crate) fn call_waker(waker: Waker) {
     let _calling = Count::up(&CALLING_WAKERS);
     if let Err(payload) = catch(|| waker.wake()) {
@@ -400,7 +399,7 @@ pub(crate) fn call_waker(waker: Waker) {
     }
 }
 
-/// The task that is being polled, if any, waits for this chain.
+/// Notes that the task being polled, if any, waits for this chain.
 pub(crate) fn waits_for(root: &Rc<dyn ChainRoot>) {
     let task = swap_current(None);
     if let Some(task) = &task {
@@ -409,7 +408,7 @@ pub(crate) fn waits_for(root: &Rc<dyn ChainRoot>) {
     swap_current(task);
 }
 
-/// Polls the next task that was woken: what came of it, or `None` if there is none.
+/// Polls the next woken task. Returns what to continue with, or `None` if there is no such task.
 fn poll_next() -> Option<Moved> {
     loop {
         if HELD.get() > 0 {
@@ -431,9 +430,9 @@ fn poll_next() -> Option<Moved> {
     }
 }
 
-/// Polls those that were woken, and runs what comes of it.
+/// Polls the woken tasks, and continues their chains.
 pub(crate) fn poll_all() {
-    /// Somebody has to see to the others, too, where the drop of a result panics.
+    /// Polls the remaining tasks, also if dropping a result panics.
     struct Others;
     impl Drop for Others {
         fn drop(&mut self) {
@@ -461,7 +460,7 @@ fn poll_all_unless_polling() {
     }
 }
 
-/// Whether somebody further up on the stack polls what is put off now.
+/// Whether a caller further up the stack polls postponed tasks.
 fn is_busy() -> bool {
     POLLING.get() > 0 || CALLING_WAKERS.get() > 0
 }
@@ -470,7 +469,7 @@ fn put_off(woken: Woken) {
     let _ = WOKEN.try_with(|queue| queue.borrow_mut().push_back(woken));
 }
 
-/// Lets no task be polled until the guard is dropped, which polls those that were woken.
+/// Postpones polling until the returned guard is dropped, which polls the woken tasks.
 #[must_use]
 pub(crate) fn hold() -> impl Drop {
     struct Held(Option<Count>);
@@ -483,7 +482,7 @@ pub(crate) fn hold() -> impl Drop {
     Held(Some(Count::up(&HELD)))
 }
 
-/// Counts one more in a counter of this thread, while it lives.
+/// Counts up a thread-local counter while it lives.
 struct Count(&'static thread::LocalKey<Cell<u32>>);
 
 impl Count {
@@ -510,7 +509,7 @@ fn swap_current(task: Option<Rc<dyn Polled>>) -> Option<Rc<dyn Polled>> {
         .flatten()
 }
 
-/// A number for a task; `None` if the thread is being torn down.
+/// Reserves a number for a task; `None` if the thread is ending.
 fn reserve() -> Option<u32> {
     let index = TASKS.try_with(|tasks| tasks.borrow_mut().0.insert(None));
     u32::try_from(index.ok()? + 1).ok()
@@ -532,7 +531,7 @@ fn find(number: u32) -> Option<Rc<dyn Polled>> {
     with_slot(number, |tasks, index| tasks.0.get(index)?.clone())
 }
 
-/// Takes a task off the table. Nobody may use its number afterwards.
+/// Removes a task from the table. Its number is not used afterwards.
 fn leave(number: u32) -> Option<Rc<dyn Polled>> {
     with_slot(number, |tasks, index| tasks.0.try_remove(index)?)
 }

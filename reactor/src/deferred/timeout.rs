@@ -1,4 +1,4 @@
-//! Giving a Deferred a limited time.
+//! Time limits for Deferreds.
 
 use std::cell::Cell;
 use std::panic::Location;
@@ -9,12 +9,12 @@ use super::{CancelledError, Canceller, Deferred, Failure, Outcome, TimeoutError}
 use crate::time::ReactorTime;
 
 impl<T> Deferred<T> {
-    /// Cancels this Deferred, as far as it has been built up to here, if it has not fired after
-    /// `timeout` (Twisted's `addTimeout`).
+    /// Cancels this Deferred if it has not fired after `timeout`; callbacks added so far are
+    /// included (Twisted's `addTimeout`).
     ///
-    /// It then fails with [`TimeoutError`], unless a canceller or an errback added before decided
-    /// on something else than [`CancelledError`]. Callbacks added later, and Deferreds that these
-    /// return, may take as long as they like.
+    /// The Deferred then fails with [`TimeoutError`], unless a canceller or an errback added before
+    /// has replaced the [`CancelledError`]. Callbacks added later, and Deferreds that these return,
+    /// have no time limit.
     ///
     /// A [list](crate::deferred_list) or a [race](crate::race) that is too slow fails with
     /// [`TimeoutError`] at once, and its inputs are cancelled; what becomes of them is no part of the
@@ -41,7 +41,7 @@ impl<T> Deferred<T> {
         })
     }
 
-    /// Like [`add_timeout`](Self::add_timeout), with a function that decides what comes of it.
+    /// Like [`add_timeout`](Self::add_timeout), with a function that decides the result.
     ///
     /// When the time is up and the Deferred has been cancelled, it gets the result as it stands,
     /// usually a [`CancelledError`], and the timeout; what it returns is the new result. A list that was
@@ -89,7 +89,7 @@ impl<T> Deferred<T> {
             if is_up.get() {
                 return on_timeout(result, timeout).into_deferred();
             }
-            // In time; the call is waiting, or its clock is gone.
+            // Fired in time; the call is waiting, or its clock was dropped.
             let _ = call.cancel();
             Deferred::from_result(result)
         })

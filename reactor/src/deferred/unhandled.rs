@@ -1,8 +1,8 @@
-//! Failures that nobody handled.
+//! Unhandled failures.
 //!
-//! When the last handle of a Deferred goes away and its chain ends in a failure, that failure is
-//! reported here, once: counted, and handed to the hook of this thread, which by default writes
-//! one `error` record through [`log`] with the lines that matter; [`on_unhandled`] shows one.
+//! When the last handle of a Deferred is dropped and its chain ends in a failure, the failure is
+//! reported here, once. It is counted and passed to the hook of this thread. By default it is
+//! logged at level `error` with the source lines that matter; [`on_unhandled`] shows such a record.
 
 use std::cell::{Cell, RefCell};
 use std::fmt;
@@ -13,15 +13,15 @@ use super::AbandonedError;
 use super::failure::Failure;
 use crate::guard::{catch, log_panic};
 
-/// A failure that nobody handled, and the lines that lead to it.
+/// An unhandled failure, and the source lines that lead to it.
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct Unhandled {
-    /// What went wrong; [`Failure::location`] is where.
+    /// The failure; [`Failure::location`] is where it arose.
     pub failure: Failure,
     /// Where the Deferred was made.
     pub made: &'static Location<'static>,
-    /// The last line that touched its handle.
+    /// The source line of the last call on its handle.
     pub dropped: &'static Location<'static>,
     /// Where it was fired, if [`set_debugging`] is on.
     pub fired: Option<&'static Location<'static>>,
@@ -44,36 +44,37 @@ impl fmt::Display for Unhandled {
     }
 }
 
-/// What takes the failures, and where it was given.
+/// The function that gets the failures, and the line that set it.
 #[derive(Clone)]
 struct Hook {
     take: Rc<dyn Fn(Unhandled)>,
     line: &'static Location<'static>,
 }
 
-// Deferreds belong to a thread and need no reactor, so what they report to belongs to it as well.
+// A thread-local, because Deferreds belong to a thread and need no reactor.
 thread_local! {
     static HOOK: RefCell<Option<Hook>> = const { RefCell::new(None) };
     static COUNT: Cell<u64> = const { Cell::new(0) };
     static DEBUGGING: Cell<bool> = const { Cell::new(false) };
-    /// What waited for a time that will not come is being dropped.
+    /// Delayed calls are being dropped at the end of a reactor or clock.
     static ENDING: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Hands the unhandled failures of this thread to `hook` instead of the log.
+/// Passes the unhandled failures of this thread to `hook` instead of the log.
 ///
-/// A failure is unhandled when the last handle of its Deferred is gone and no errback has taken it.
-/// Until a hook is set, each is one `error` record with the target `deferred`:
+/// A failure is unhandled when the last handle of its Deferred is dropped and no errback has taken
+/// the failure. Without a hook, each is logged at level `error` with the target `deferred`:
 ///
 /// ```text
 /// unhandled failure: connection refused (made at src/feed.rs:20:9, failed at src/feed.rs:31:14,
 /// dropped after src/feed.rs:24:10)
 /// ```
 ///
-/// *Made* is where the Deferred came from, *failed* where its error became a [`Failure`], and
-/// *dropped after* the last line that touched the handle. They are [counted](unhandled_failures),
-/// too; [`NoLostFailures`] fails a test that has some. What only waited for a delayed call when its
-/// reactor stopped is none of them, but a `debug` record.
+/// *Made* is the line that made the Deferred, *failed* the line where its error became a
+/// [`Failure`], and *dropped after* the line of the last call on the handle. Unhandled failures are
+/// also [counted](unhandled_failures); [`NoLostFailures`] fails a test that has some. A Deferred
+/// that waited only for a delayed call when its reactor stopped is logged at level `debug` instead,
+/// and not counted.
 ///
 /// ```
 /// use std::{cell::Cell, rc::Rc};
@@ -96,7 +97,7 @@ pub fn on_unhandled(hook: impl Fn(Unhandled) + 'static) {
     }));
 }
 
-/// How many failures this thread has lost since it started.
+/// Number of unhandled failures on this thread since it started.
 pub fn unhandled_failures() -> u64 {
     COUNT.get()
 }
@@ -112,14 +113,14 @@ pub fn is_debugging() -> bool {
     DEBUGGING.get()
 }
 
-/// Fails the test that lost a failure.
+/// Fails a test in which failures were unhandled.
 ///
-/// While the guard lives it collects the unhandled failures of this thread. If any are left when
-/// it is dropped, it panics and names them. Failures that the test meant to lose are taken out
-/// with [`flush`](Self::flush), as with trial's `flushLoggedErrors`.
+/// While the guard lives, it collects the unhandled failures of this thread. If any are left when
+/// the guard is dropped, it panics and lists them. Take expected failures out with
+/// [`flush`](Self::flush), as with trial's `flushLoggedErrors`.
 ///
-/// What still waits for a job or a connection when its reactor is dropped fails then, and is lost as
-/// well. So make the guard after the reactor: it is dropped before it, and looks at the test alone.
+/// Deferreds that wait for a job or a connection fail when their reactor is dropped, which counts
+/// as well. So make the guard after the reactor: it is then dropped first.
 ///
 /// ```should_panic
 /// use deferred_reactor::{Deferred, Failure, NoLostFailures};
@@ -146,7 +147,7 @@ impl NoLostFailures {
         Self { lost, before }
     }
 
-    /// Takes out what was lost so far, oldest first.
+    /// Takes out the failures collected so far, oldest first.
     pub fn flush(&self) -> Vec<Unhandled> {
         self.lost.take()
     }
@@ -158,7 +159,11 @@ impl Drop for NoLostFailures {
         let lost = self.lost.take();
         if !lost.is_empty() && !std::thread::panicking() {
             let lines: Vec<String> = lost.iter().map(Unhandled::to_string).collect();
-            panic!("{} lost failure(s):\n{}", lines.len(), lines.join("\n"));
+            panic!(
+                "{} unhandled failure(s):\n{}",
+                lines.len(),
+                lines.join("\n")
+            );
         }
     }
 }
@@ -172,16 +177,16 @@ impl fmt::Debug for NoLostFailures {
 }
 
 fn swap_hook(hook: Option<Hook>) -> Option<Hook> {
-    // A Deferred may be dropped while its thread is torn down; there is nobody to tell then.
+    // During the end of the thread there is no hook any more.
     HOOK.try_with(|slot| slot.replace(hook)).ok().flatten()
 }
 
-/// Calls `end`, which drops what a reactor or a clock was to do later.
+/// Calls `end`, which drops delayed calls at the end of a reactor or clock.
 ///
-/// Whatever waited for that is abandoned, which is no fault of anybody's: a program that is told
-/// to stop while it sleeps has lost nothing.
+/// Deferreds that waited for these calls are abandoned, which is not an error: a program that is
+/// stopped while it sleeps has lost nothing.
 pub(crate) fn at_the_end(end: impl FnOnce()) {
-    /// Also where `end` panics.
+    /// Restored also if `end` panics.
     struct Ended(bool);
     impl Drop for Ended {
         fn drop(&mut self) {
@@ -192,21 +197,21 @@ pub(crate) fn at_the_end(end: impl FnOnce()) {
     end();
 }
 
-/// Reports one lost failure.
+/// Reports one unhandled failure.
 #[cold]
 pub(crate) fn report(report: Unhandled) {
     if ENDING.try_with(Cell::get) == Ok(true) && report.failure.is::<AbandonedError>() {
         return log::debug!(
             target: "deferred",
-            "the Deferred made at {} waited for a time that does not come any more",
+            "the Deferred made at {} was abandoned: its reactor stopped before the delayed call that it waited for",
             report.made
         );
     }
     let _ = COUNT.try_with(|count| count.set(count.get() + 1));
-    // Cloned out, so that a hook may lose failures itself, or install another hook.
+    // Cloned out, so that a hook may cause unhandled failures itself, or install another hook.
     let hook = HOOK.try_with(|slot| slot.borrow().clone()).ok().flatten();
     match hook {
-        // Often run from a `drop`, where a second panic would end the process.
+        // Often called in a `drop`, where a second panic would abort the process.
         Some(hook) => {
             if let Err(payload) = catch(|| (hook.take)(report)) {
                 let what = format_args!("the hook given to on_unhandled at {}", hook.line);

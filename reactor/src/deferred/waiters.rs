@@ -1,9 +1,8 @@
-//! Waiters for a semaphore or a queue, first come first served.
+//! Waiters of a semaphore or a queue, first come, first served.
 //!
-//! Shared by the semaphore and the queue. Both hand something to the one who came first by firing
-//! its resolver, whose callbacks may hand on the next thing in turn. If each of these calls fired
-//! the next waiter on the spot, a row of them would grow the stack; so the first call hands out
-//! for all that are made inside it ([`HandOut`]).
+//! Both fire the resolver of the first waiter, and its callbacks may cause the next hand-over. If
+//! each of these fired the next waiter inside itself, a row of waiters would grow the stack. So the
+//! outermost call also makes the hand-overs requested inside it ([`HandOut`]).
 
 use std::cell::Cell;
 use std::collections::BTreeMap;
@@ -12,15 +11,14 @@ use super::Resolver;
 use super::chain::Line;
 use crate::guard::{catch, log_panic};
 
-/// The resolvers of all that wait.
+/// The resolvers of all waiters.
 pub(super) struct Waiters<T: 'static> {
-    /// In the order in which they came. A map, so that leaving is cheap from any place and leaves
-    /// nothing behind.
+    /// In order of arrival. A map, so that a waiter can leave from any place at low cost.
     waiters: BTreeMap<WaiterId, Resolver<T>>,
     next: u64,
 }
 
-/// Names one waiter.
+/// Identifies one waiter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct WaiterId(u64);
 
@@ -32,7 +30,7 @@ impl<T> Waiters<T> {
         }
     }
 
-    /// An id to join with: the canceller has to know it before there is a resolver.
+    /// Assigns an id for a new waiter: the canceller needs it before there is a resolver.
     pub(super) fn draw(&mut self) -> WaiterId {
         self.next += 1;
         WaiterId(self.next)
@@ -46,12 +44,12 @@ impl<T> Waiters<T> {
         self.waiters.remove(&id)
     }
 
-    /// The one who came first, and leaves now.
+    /// Removes and returns the first waiter.
     pub(super) fn call_up(&mut self) -> Option<(WaiterId, Resolver<T>)> {
         self.waiters.pop_first()
     }
 
-    /// Forgets those whose Deferred was dropped, so that nobody would get what they are handed.
+    /// Removes waiters whose Deferred was dropped, so that nothing is handed to them.
     pub(super) fn forget_unheard(&mut self) {
         self.waiters.retain(|_, resolver| !resolver.is_unheard());
     }
@@ -61,11 +59,11 @@ impl<T> Waiters<T> {
     }
 }
 
-/// The right to hand out: held by the first call, and by none of those inside it.
+/// The right to hand over: held by the outermost call.
 pub(super) struct HandOut<'a>(&'a Cell<bool>);
 
 impl<'a> HandOut<'a> {
-    /// `None` if a call further up the stack has it.
+    /// `None` if a call further up the stack holds it.
     pub(super) fn take(is_taken: &'a Cell<bool>) -> Option<Self> {
         if is_taken.replace(true) {
             return None;
@@ -73,15 +71,11 @@ impl<'a> HandOut<'a> {
         Some(Self(is_taken))
     }
 
-    /// Fires one who waited. The panic of a `Drop` must not cost the others their turn.
+    /// Fires a waiter. A panic in a `Drop` must not stop the other hand-overs.
     pub(super) fn hand<T: 'static>(&self, resolver: Resolver<T>, value: T, line: Line) {
-        // Those who have been cancelled have left, so it is pending.
+        // Cancelled waiters have been removed, so this one is pending.
         if let Err(payload) = catch(|| resolver.fire_at(Ok(value), line)) {
-            log_panic(
-                "deferred",
-                "what was dropped by a callback at its turn",
-                payload,
-            );
+            log_panic("deferred", "a value dropped by a callback", payload);
         }
     }
 }

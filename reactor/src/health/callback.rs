@@ -1,9 +1,9 @@
-//! What callbacks are called when one of them is slow.
+//! The names of callbacks, for reports of slow ones.
 
 use std::fmt;
 use std::panic::Location;
 
-/// A callback that the loop makes, by what it is and where it comes from.
+/// A callback made by the loop: its kind and its origin.
 ///
 /// ```
 /// use std::panic::Location;
@@ -16,14 +16,14 @@ use std::panic::Location;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub struct Callback {
-    /// What it is.
+    /// The kind of the callback.
     pub kind: CallbackKind,
-    /// Where it comes from.
+    /// The origin of the callback.
     pub place: Place,
 }
 
 impl Callback {
-    /// A callback of this kind, from there.
+    /// A callback of a kind, from a place.
     pub const fn new(kind: CallbackKind, place: Place) -> Self {
         Self { kind, place }
     }
@@ -43,28 +43,28 @@ impl fmt::Display for Callback {
     }
 }
 
-/// What kind of callback.
+/// The kind of a callback.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum CallbackKind {
-    /// A delayed call; its line is that of `call_later`.
+    /// A delayed call; the place is the line of `call_later`.
     DelayedCall,
-    /// A call from another thread; its line is that of `call_from_thread`.
+    /// A call from another thread; the place is the line of `call_from_thread`.
     ThreadCall,
-    /// A callback of a Deferred; its line is where it was added.
+    /// A callback of a Deferred; the place is the line that added it.
     Deferred,
-    /// An async block, each time that it is polled; its line is where it was given to `spawn`.
+    /// A poll of an async block; the place is the line of `spawn`.
     Block,
-    /// A looping call; its line is where it was started.
+    /// A looping call; the place is the line that started it.
     LoopingCall,
-    /// A trigger; its line is that of `add_system_event_trigger` or `call_when_running`.
+    /// A trigger; the place is the line of `add_system_event_trigger` or `call_when_running`.
     Trigger,
-    /// The methods of a protocol, on an event of its connection; known by its type.
+    /// The methods of a protocol, for one event of its connection; the place is its type.
     Protocol,
-    /// New connections of a port: `build_protocol` and `connection_made`. Its line is that of
+    /// New connections of a port: `build_protocol` and `connection_made`. The place is the line of
     /// `listen_tcp`.
     Port,
-    /// Something else, which a library names: see [`watch`](super::watch).
+    /// Other code, named by a library: see [`watch`](super::watch).
     Other(&'static str),
 }
 
@@ -84,13 +84,13 @@ impl fmt::Display for CallbackKind {
     }
 }
 
-/// Where in a program's source a callback is to be found.
+/// Where a callback comes from in a program's source.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Place {
-    /// A line.
+    /// A source line.
     Line(&'static Location<'static>),
-    /// A type, as [`std::any::type_name`] tells it.
+    /// A type, by its [`std::any::type_name`].
     Type(&'static str),
 }
 

@@ -1,9 +1,9 @@
-//! The numbers, and who is told of them.
+//! The measurements of the loop, and its observers.
 //!
-//! The loop writes, and anybody reads, on any thread: so the numbers are atomics that only the loop
-//! changes, with plain loads and stores. How long the loop was busy and how long it slept must be
-//! told together, and while either goes on. One word does for both: at any moment the two add up to
-//! the age of the reactor, so it is enough to keep the one that stands still.
+//! The loop writes the measurements, and any thread may read them: they are atomics that only the
+//! loop changes, with plain loads and stores. Busy and idle time must be consistent with each other
+//! at any moment. One word is enough for both: their sum is always the age of the reactor, so only
+//! the one that does not grow now is stored.
 
 use std::cell::{Cell, RefCell};
 use std::error::Error;
@@ -21,7 +21,7 @@ use crate::guard::guard;
 use crate::threads::CallQueue;
 use crate::time::{TimeSource, now};
 
-/// An observer, and who added it.
+/// An observer, and the source line that added it.
 #[derive(Clone)]
 struct Observing {
     id: ObserverId,
@@ -29,21 +29,22 @@ struct Observing {
     line: &'static Location<'static>,
 }
 
-/// The loop's side.
+/// The loop's side of the measurements.
 pub(crate) struct Meter {
     shared: Arc<Readings>,
     is_awake: Cell<bool>,
-    /// When it woke up or fell asleep last, in nanoseconds of [`Readings::start`], like all below.
+    /// Time of the last wake-up or fall into sleep, in nanoseconds since [`Readings::start`], like
+    /// all times below.
     since: Cell<u64>,
     busy: Cell<u64>,
     idle: Cell<u64>,
-    /// When the turn at hand began; `NEVER` if it is over.
+    /// Start of the current turn; `NEVER` between turns.
     began: Cell<u64>,
-    /// Counts of all turns, with the one at hand.
+    /// Totals of all turns, the current one included.
     events: Cell<u64>,
     delayed_calls: Cell<u64>,
     thread_calls: Cell<u64>,
-    /// Of the turn at hand.
+    /// Maximum lag in the current turn.
     lag: Cell<Option<Duration>>,
     has_observers: Cell<bool>,
     observers: RefCell<Vec<Observing>>,
@@ -51,12 +52,13 @@ pub(crate) struct Meter {
     pub(super) slow: super::slow::Settings,
 }
 
-/// What other threads see.
+/// The side that other threads read.
 pub(super) struct Readings {
     start: Instant,
-    /// Awake: the nanoseconds asleep so far, doubled, plus one. Asleep: those awake, doubled.
+    /// While awake: nanoseconds asleep so far, doubled, plus one. While asleep: nanoseconds awake,
+    /// doubled.
     standing: AtomicU64,
-    /// When the turn at hand began; `NEVER` if it is over.
+    /// Start of the current turn; `NEVER` between turns.
     began: AtomicU64,
     turns: AtomicU64,
     events: AtomicU64,
@@ -116,8 +118,8 @@ impl Meter {
         &self.shared
     }
 
-    /// The loop is awake: it has begun to run, or the selector has returned. A turn that had no
-    /// sleep after it ends here.
+    /// Begins a turn: the loop has started to run, or the selector has returned. Ends a turn that
+    /// was not followed by a sleep.
     pub(crate) fn wakes(&self, now: Instant, time: &TimeSource) {
         let nanos = self.shared.nanos(now);
         let was_told = self.end_turn(nanos, time);
@@ -132,7 +134,8 @@ impl Meter {
         self.shared.began.store(nanos, Relaxed);
     }
 
-    /// The loop is about to sleep, or has ended. `true` if somebody was told, which takes time.
+    /// Ends a turn: the loop is about to sleep, or has ended. Returns `true` if an observer was
+    /// called, which takes time.
     pub(crate) fn sleeps(&self, now: Instant, time: &TimeSource) -> bool {
         let nanos = self.shared.nanos(now);
         if self.is_awake.replace(false) {
@@ -148,7 +151,7 @@ impl Meter {
         self.is_awake.get()
     }
 
-    /// Whether anybody is told of turns.
+    /// Whether there are observers.
     pub(crate) fn is_observed(&self) -> bool {
         self.has_observers.get()
     }
@@ -157,7 +160,7 @@ impl Meter {
         self.events.set(self.events.get() + 1);
     }
 
-    /// So many delayed calls were made, and so late.
+    /// Counts `count` delayed calls, and their maximum lag.
     pub(crate) fn count_delayed_calls(&self, count: u64, lag: Duration) {
         self.delayed_calls.set(self.delayed_calls.get() + count);
         self.lag.set(self.lag.get().max(Some(lag)));
@@ -208,8 +211,8 @@ impl Meter {
     }
 
     pub(super) fn tell(&self, tell: impl Fn(&dyn ReactorObserver)) {
-        // They may add and remove others. One that comes meanwhile is told from the next time on;
-        // where one goes, the one after it may miss this.
+        // Observers may add and remove others. An added one is called from the next turn on; when
+        // one is removed, the next in order may miss this turn.
         let count = self.observers.borrow().len();
         for index in 0..count {
             let found = self.observers.borrow().get(index).cloned();
@@ -260,14 +263,15 @@ impl Readings {
     }
 }
 
-/// Good for 292 years, with the bit that tells waking from sleeping.
+/// Valid for 292 years, because one bit distinguishes awake from asleep.
 fn nanos_of(duration: Duration) -> u64 {
     duration.as_secs().saturating_mul(1_000_000_000) + u64::from(duration.subsec_nanos())
 }
 
-/// Tells how a reactor is doing, on any thread.
+/// Reads the measurements of a reactor, on any thread.
 ///
-/// Cheap to clone, and keeps nothing alive: once the reactor has gone it tells what it was last.
+/// Cheap to clone; does not keep the reactor alive. After the reactor is dropped, the last
+/// measurements remain.
 ///
 /// ```
 /// use std::time::Duration;
@@ -290,10 +294,10 @@ pub struct Monitor {
 }
 
 impl Monitor {
-    /// The numbers as they are now.
+    /// The current measurements.
     pub fn stats(&self) -> Stats {
         let shared = &*self.shared;
-        // Before the clock, so that the moment is not before what is read here.
+        // Read before the clock, so that the time is not before the stored one.
         let standing = shared.standing.load(Relaxed);
         let began = shared.began.load(Relaxed);
         let now = shared.nanos(now());
@@ -320,7 +324,8 @@ impl Monitor {
         }
     }
 
-    /// The callbacks that were slow, most often slow first; see
+    /// The slow callbacks so far, most frequent first; see
+    /// [`set_slow_callback_limit`](crate::Reactor::set_slow_callback_limit).
     /// [`set_slow_callback_limit`](crate::Reactor::set_slow_callback_limit).
     pub fn slow_callbacks(&self) -> Vec<SlowCallbacks> {
         self.shared.lines.list()
@@ -333,7 +338,7 @@ impl fmt::Debug for Monitor {
     }
 }
 
-/// Names one observer, to remove it with.
+/// Identifies one observer, to remove it with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ObserverId(u64);
 
@@ -344,7 +349,7 @@ pub struct UnknownObserverError;
 
 impl fmt::Display for UnknownObserverError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("no such observer: it was removed before")
+        f.write_str("no such observer: it was removed before, or belongs to another reactor")
     }
 }
 

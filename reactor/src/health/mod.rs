@@ -1,7 +1,7 @@
-//! How the loop is doing: what it has done, how late it is, and what holds it up.
+//! Measurements of the loop: what it has done, how late it is, and which callbacks hold it up.
 //!
-//! A loop alternates between being awake, when it calls what there is to call, and sleeping in the
-//! selector. A *turn*, here, is one time of being awake:
+//! The loop alternates between being awake, when it runs callbacks, and sleeping in the selector. A
+//! [turn](crate#turns) lasts from waking up to falling asleep:
 //!
 //! ```text
 //!          wakes ──────────────── a turn ───────────────▶ sleeps            wakes
@@ -10,27 +10,28 @@
 //!             a slow callback  └ lag: how long after its deadline one was made
 //! ```
 //!
-//! - [`Reactor::stats`] tells the numbers: turns, events, lag, how much of the time it was busy.
-//! - [`Reactor::monitor`] gives a [`Monitor`], which tells the same on any other thread, also while
-//!   the loop is stuck: that is how a scrape sees a block while it lasts.
-//! - A [`ReactorObserver`] is told of each turn as it ends, for histograms.
-//! - [`Reactor::set_slow_callback_limit`] has each callback timed, and the slow ones named: by the
-//!   line that scheduled or added them, or by the type of the protocol.
-//! - [`track_pending`](crate::deferred::track_pending) keeps a list of the Deferreds that have not
-//!   fired, by the line where they were made.
+//! - [`Reactor::stats`] returns the measurements: turns, events, lag, and the share of time that
+//!   the loop was busy.
+//! - [`Reactor::monitor`] returns a [`Monitor`], which reads the same on any other thread, also
+//!   while the loop is stuck. So a scrape on another thread can show a blocked loop.
+//! - A [`ReactorObserver`] is called at the end of each turn, for histograms.
+//! - [`Reactor::set_slow_callback_limit`] measures each callback and reports slow ones, by the line
+//!   that scheduled or added them, or by the type of the protocol.
+//! - [`track_pending`](crate::deferred::track_pending) lists the Deferreds that have not fired, by
+//!   the line that made them.
 //!
-//! | what              | until asked for | costs                                                  |
-//! |-------------------|-----------------|--------------------------------------------------------|
-//! | the numbers       | on              | 35 ns a turn, 1 ns an event                            |
-//! | an observer       | off             | 20 ns a turn, 25 ns for each delayed call of a turn but the first, and what it does itself |
-//! | slow callbacks    | off             | 30 ns a callback of the loop, 60 ns one of a Deferred, 50 ns a turn |
-//! | pending Deferreds | off             | 60 ns for each one that is made and fired              |
+//! | measurement       | by default | cost                                                        |
+//! |-------------------|------------|-------------------------------------------------------------|
+//! | statistics        | on         | 35 ns a turn, 1 ns an event                                 |
+//! | an observer       | off        | 20 ns a turn, 25 ns for each delayed call of a turn except the first, and its own work |
+//! | slow callbacks    | off        | 30 ns a callback of the loop, 60 ns a callback of a Deferred, 50 ns a turn |
+//! | pending Deferreds | off        | 60 ns for each one that is made and fired                   |
 //!
-//! (On a machine where reading the clock takes 24 ns.) Off, the last two cost less than a
-//! nanosecond for each Deferred, and for each callback of one.
+//! (Measured on a machine where a clock read takes 24 ns.) While off, the last two together cost
+//! less than a nanosecond for each Deferred and each of its callbacks.
 //!
-//! The loop takes its numbers from clock reads that it needs anyway, but for one a turn where no
-//! timer waits; and nothing here ever wakes it up.
+//! The loop uses the clock reads that it makes anyway, plus one in each turn without a waiting
+//! timer. Measuring never wakes the loop.
 //!
 //! ```
 //! use std::time::Duration;
@@ -65,11 +66,11 @@ pub use slow::{SlowCallback, SlowCallbacks, watch};
 pub(crate) use meter::Meter;
 pub(crate) use slow::{callback_begins, callback_ends};
 
-/// Is told by the loop how it is doing.
+/// Observes a reactor's turns and slow callbacks.
 ///
-/// Added with [`Reactor::add_observer`](crate::Reactor::add_observer). It is called on the
-/// reactor's thread with nothing borrowed, so it may call anything; a panic in it is logged. The
-/// time that it takes counts as the loop's.
+/// Added with [`Reactor::add_observer`](crate::Reactor::add_observer). The methods are called on
+/// the reactor's thread with no internal borrow held, so they may call any API; a panic in one is
+/// logged. Their time counts as busy time of the loop.
 ///
 /// ```
 /// use std::{cell::Cell, rc::Rc, time::Duration};
@@ -96,15 +97,15 @@ pub(crate) use slow::{callback_begins, callback_ends};
 /// # Ok::<(), Failure>(())
 /// ```
 pub trait ReactorObserver: 'static {
-    /// A turn is over; the loop is about to sleep.
+    /// A turn has ended; the loop is about to sleep.
     fn turn(&self, turn: &Turn) {
         let _ = turn;
     }
 
-    /// A callback was slower than the limit. It is told at once, on the stack that the callback
-    /// was called from, and only where
-    /// [`set_slow_callback_limit`](crate::Reactor::set_slow_callback_limit) is on. What this calls
-    /// itself is not timed.
+    /// A callback took longer than the limit of
+    /// [`set_slow_callback_limit`](crate::Reactor::set_slow_callback_limit). Called at once, on the
+    /// stack from which the callback was called. Callbacks made inside this method are not
+    /// measured.
     fn slow_callback(&self, slow: &SlowCallback) {
         let _ = slow;
     }
@@ -124,69 +125,69 @@ impl<O: ReactorObserver + ?Sized> ReactorObserver for std::rc::Rc<O> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Turn {
-    /// How long it took.
+    /// The duration of the turn.
     pub time: Duration,
-    /// Events of sockets.
+    /// Number of socket events.
     pub events: u64,
-    /// Delayed calls that were made.
+    /// Number of delayed calls made.
     pub delayed_calls: u64,
-    /// Calls from other threads that were made.
+    /// Number of calls from other threads made.
     pub thread_calls: u64,
-    /// How late the latest of the delayed calls was, if any were made: how long after its deadline
-    /// it began.
+    /// Maximum lag of the delayed calls: the time from a call's deadline to its start. `None` if no
+    /// delayed call was made.
     ///
-    /// The system counts sleep in milliseconds, so a loop with nothing else to do is up to one
-    /// late.
+    /// The system measures sleep in milliseconds, so the lag of an idle loop is up to 1 ms.
     pub lag: Option<Duration>,
-    /// Delayed calls that wait for their time.
+    /// Number of delayed calls that are waiting.
     pub pending_timers: usize,
 }
 
-/// What a reactor has done since it was made, and what it does now.
+/// Measurements of a reactor since it was made.
 ///
-/// The counts are those of turns that are over. Times go on while the loop is stuck.
+/// The counts include finished turns only. The times also grow while the loop is stuck.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Stats {
-    /// Turns, those of the loop being awake.
+    /// Number of turns.
     pub turns: u64,
-    /// Events of sockets.
+    /// Number of socket events.
     pub events: u64,
-    /// Delayed calls that were made.
+    /// Number of delayed calls made.
     pub delayed_calls: u64,
-    /// Calls from other threads that were made.
+    /// Number of calls from other threads made.
     pub thread_calls: u64,
-    /// Time awake, the turn at hand included.
+    /// Time awake, the current turn included.
     pub busy: Duration,
     /// Time asleep, or not running.
     pub idle: Duration,
-    /// How long the turn at hand has taken so far; `None` while the loop sleeps or does not run.
+    /// Duration of the current turn so far; `None` while the loop sleeps or is not running.
     ///
-    /// Seen from another thread this is how long the loop has been stuck.
+    /// Read on another thread, this is how long the loop has been stuck.
     pub turn_running: Option<Duration>,
-    /// The longest turn that is over.
+    /// Duration of the longest finished turn.
     pub longest_turn: Duration,
-    /// The latest that a delayed call was. Where there is no observer, only the first of each turn
-    /// is looked at: those that had to wait for others of the same turn are not.
+    /// Maximum lag of a delayed call. Without an observer, only the first call of each turn is
+    /// measured; calls that waited for others of the same turn are not.
     pub longest_lag: Duration,
-    /// Delayed calls that wait for their time; as of the last turn, when asked on another thread.
+    /// Number of delayed calls that are waiting; on another thread, the number at the end of the
+    /// last turn.
     pub pending_timers: usize,
-    /// Calls from other threads that wait to be made.
+    /// Number of calls from other threads that are waiting.
     pub pending_calls: usize,
-    /// Callbacks that were slower than the limit that was set then.
+    /// Number of callbacks that took longer than the limit set at the time.
     pub slow_callbacks: u64,
-    /// Failures that nobody handled on the reactor's thread; see
+    /// Number of unhandled failures on the reactor's thread; see
     /// [`on_unhandled`](crate::on_unhandled).
     pub unhandled_failures: u64,
 }
 
 impl Stats {
-    /// How much of the time the loop was awake since the reactor was made, 0 to 1.
+    /// Share of the time since the reactor was made that the loop was awake, 0 to 1.
     pub fn busy_ratio(&self) -> f64 {
         ratio(self.busy, self.idle)
     }
 
-    /// How much of the time since `earlier` the loop was awake, 0 to 1; 0 if no time has passed.
+    /// Share of the time since `earlier` that the loop was awake, 0 to 1; 0 if no time has passed.
     ///
     /// ```
     /// # use deferred_reactor::{Failure, Reactor};

@@ -1,13 +1,13 @@
-//! Which callbacks are slow.
+//! Detection of slow callbacks.
 //!
-//! While a reactor has a limit, each callback that its loop makes is a *frame* between two clock
-//! reads, and so is each callback of a Deferred that runs inside it, and whatever a library
-//! [names](watch). A frame that took longer than the limit is told, innermost first, and its time
-//! is taken off the frames around it: so it is the callback that is named, and not all those that
-//! led to it; and a loop over a thousand callbacks, none of them slow, is named itself.
+//! While a reactor has a limit, each callback of its loop is a *frame* between two clock reads. So
+//! is each callback of a Deferred inside it, and each function that a library [names](watch). A
+//! frame that took longer than the limit is reported, innermost first, and its time is subtracted
+//! from the frames around it. So the report names the slow callback and not its callers; and a loop
+//! over a thousand fast callbacks is reported itself.
 //!
-//! The loop makes its callbacks one after another, so the end of one is the beginning of the next,
-//! and each costs one clock read.
+//! The loop makes its callbacks one after another, so the end of one is the start of the next, and
+//! each costs one clock read.
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -23,39 +23,39 @@ use crate::net::Address;
 use crate::time::now;
 
 thread_local! {
-    /// Whether the turn at hand, of some reactor of this thread, is watched.
+    /// Whether the current turn, of a reactor of this thread, is watched.
     static IS_ON: Cell<bool> = const { Cell::new(false) };
-    /// The time in the frame at hand that was told already.
+    /// Time in the current frame that was already reported.
     static TOLD: Cell<Duration> = const { Cell::new(Duration::ZERO) };
     /// The reactor that watches.
     static WATCHER: RefCell<Option<Rc<Meter>>> = const { RefCell::new(None) };
-    /// The callbacks of Deferreds that are running, innermost last.
+    /// Running callbacks of Deferreds, innermost last.
     static CALLBACKS: RefCell<Vec<Frame>> = const { RefCell::new(Vec::new()) };
 }
 
-/// What a reactor knows about its watch.
+/// A reactor's settings for slow callbacks.
 #[derive(Default)]
 pub(crate) struct Settings {
     limit: Cell<Option<Duration>>,
-    /// The limit of the turn at hand, if that is watched.
+    /// The limit in the current turn, if the turn is watched.
     of_turn: Cell<Option<Duration>>,
     before: Cell<Option<Before>>,
-    /// The last clock read; none where something may have run since that was not watched.
+    /// The last clock read; `None` if unwatched code may have run since.
     pub(super) moment: Cell<Option<Instant>>,
 }
 
-/// A callback that is being timed.
+/// A callback that is being measured.
 #[derive(Debug)]
 pub(crate) struct Frame {
     begun: Instant,
-    /// What was told in the frame around it.
+    /// Time already reported in the surrounding frame.
     told_outside: Duration,
 }
 
-/// A callback of a Deferred is about to run.
+/// Begins a callback of a Deferred.
 ///
-/// Its frame is kept here and not by the caller, whose hot path has no room for it: what is left
-/// there are two looks at a flag, half a nanosecond together.
+/// Its frame is stored here, because the hot path of the caller has no room for it: the caller only
+/// checks a flag twice, half a nanosecond in total.
 #[inline]
 pub(crate) fn callback_begins() {
     if IS_ON.get() {
@@ -63,8 +63,8 @@ pub(crate) fn callback_begins() {
     }
 }
 
-/// It has run, or panicked. The flag is what it was when it began: it is changed only by what
-/// changes it back before it returns.
+/// Ends a callback of a Deferred, also after a panic. The flag has the same value as at the
+/// beginning: code that changes it restores it before it returns.
 #[inline]
 pub(crate) fn callback_ends(added: &'static Location<'static>) {
     if IS_ON.get() {
@@ -85,12 +85,11 @@ fn pop_callback(added: &'static Location<'static>) {
     }
 }
 
-/// Calls a function, under a name of its own if it is slow.
+/// Calls `function`, and reports it under its own name if it is slow.
 ///
-/// For libraries that call what their users wrote, so that these are named and not the library. It
-/// does no more than to call the function, unless
-/// [`set_slow_callback_limit`](crate::Reactor::set_slow_callback_limit) is on and the loop of that
-/// reactor is what called here.
+/// For libraries that call functions of their users, so that reports name these and not the
+/// library. Unless [`set_slow_callback_limit`](crate::Reactor::set_slow_callback_limit) is on and
+/// the loop of that reactor is the caller, this only calls `function`.
 ///
 /// ```
 /// use std::panic::Location;
@@ -107,7 +106,7 @@ fn pop_callback(added: &'static Location<'static>) {
 /// ```
 #[inline]
 pub fn watch<R>(name: impl FnOnce() -> Callback, function: impl FnOnce() -> R) -> R {
-    /// Also where the function panics.
+    /// Ends the frame also if the function panics.
     struct Ends<N: FnOnce() -> Callback>(Option<(Frame, N)>);
     impl<N: FnOnce() -> Callback> Drop for Ends<N> {
         fn drop(&mut self) {
@@ -140,7 +139,7 @@ impl Frame {
         }
     }
 
-    /// `report` is called if it was slow.
+    /// Calls `report` if the frame was slow.
     fn end_at(self, ended: Instant, meter: &Meter, report: impl FnOnce(Slow)) {
         let elapsed = ended.saturating_duration_since(self.begun);
         let told_inside = TOLD.replace(self.told_outside);
@@ -153,7 +152,7 @@ impl Frame {
         TOLD.set(self.told_outside + told);
         if let Some(limit) = slow {
             report(Slow { time, limit, ended });
-            // What telling took is nobody's.
+            // The time of reporting counts for no frame.
             TOLD.set(TOLD.get() + now().saturating_duration_since(ended));
         }
     }
@@ -168,7 +167,7 @@ struct Slow {
 /// Watches one turn, until dropped.
 pub(crate) struct Watch(Rc<Meter>);
 
-/// What it was before a turn was watched, which may be one of another reactor.
+/// The state before the turn was watched, perhaps by another reactor.
 struct Before {
     is_on: bool,
     told: Duration,
@@ -191,7 +190,7 @@ impl Meter {
         self.slow.limit.set(limit);
     }
 
-    /// Begins to watch a turn, if there is a limit.
+    /// Starts to watch a turn, if there is a limit.
     #[inline]
     pub(crate) fn watch_turn(self: &Rc<Self>) -> Option<Watch> {
         self.begin_watch(self.slow.limit.get()?)
@@ -212,13 +211,13 @@ impl Meter {
         Some(Watch(self.clone()))
     }
 
-    /// Whether the turn at hand is watched.
+    /// Whether the current turn is watched.
     #[inline]
     pub(crate) fn is_watching(&self) -> bool {
         self.slow.of_turn.get().is_some()
     }
 
-    /// Begins a frame of the loop itself, which begins where the last one ended.
+    /// Begins a frame of the loop, where the last one ended.
     #[inline]
     pub(crate) fn begin(&self) -> Option<Frame> {
         self.is_watching().then(|| {
@@ -245,13 +244,13 @@ impl Meter {
         self.slow.moment.set(Some(ended));
         frame.end_at(ended, self, |slow| {
             self.report(callback, slow, peer());
-            // Whoever was told took a while.
+            // The observers took some time.
             self.slow.moment.set(None);
         });
     }
 
     fn report(&self, callback: Callback, slow: Slow, peer: Option<Address>) {
-        /// What is called from here is not watched.
+        /// Code called from here is not watched.
         struct Off(bool);
         impl Drop for Off {
             fn drop(&mut self) {
@@ -280,14 +279,14 @@ impl Meter {
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct SlowCallback {
-    /// Which one.
+    /// The callback.
     pub callback: Callback,
-    /// How long it held the loop, without the time of slow callbacks inside it, which are told for
-    /// themselves.
+    /// How long it held the loop, without the time of slow callbacks inside it, which are reported
+    /// separately.
     pub time: Duration,
-    /// The limit.
+    /// The limit that it exceeded.
     pub limit: Duration,
-    /// The peer of the connection, where it was a protocol.
+    /// The peer of the connection, if the callback is a protocol's.
     pub peer: Option<Address>,
 }
 
@@ -314,17 +313,17 @@ impl SlowCallback {
     }
 }
 
-/// How often the callbacks from one place were slow.
+/// Slow callbacks of one place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct SlowCallbacks {
-    /// Which ones.
+    /// The callback.
     pub callback: Callback,
-    /// How often.
+    /// Number of slow calls.
     pub count: u64,
-    /// Their times together.
+    /// Total time of the slow calls.
     pub total: Duration,
-    /// The longest of them.
+    /// Time of the slowest call.
     pub longest: Duration,
 }
 
@@ -338,17 +337,18 @@ struct SlowPlace {
     unlogged: u64,
 }
 
-/// One record about a place in this time; the others are counted.
+/// Minimum interval between two records of one place; further calls are only counted.
 const LOG_INTERVAL: Duration = Duration::from_secs(10);
 
-/// A program has only so many lines, but those of generated code may be very many.
+/// Maximum number of places: generated code may have very many lines.
 const MOST_LINES: usize = 1000;
 
-/// Where all are counted that come from further lines.
+/// Counts the slow callbacks of further places.
 const OTHERS: Callback = Callback::new(CallbackKind::Other("callbacks"), Place::Type("other"));
 
 impl SlowPlaces {
-    /// Counts one. If it is to be logged: how many of the same were not, since the last.
+    /// Counts a slow callback. If it is to be logged, returns the number of unlogged ones since the
+    /// last record.
     fn count(&self, callback: Callback, time: Duration, now: Instant) -> Option<u64> {
         let mut lines = self.0.lock();
         let has_room = lines.len() < MOST_LINES || lines.contains_key(&callback);

@@ -1,20 +1,20 @@
-//! What a port does when the system has no room for another connection.
+//! What a port does when it cannot accept connections.
 //!
-//! Accepting fails for two kinds of reasons. Most are of one connection, which has ended before it was
-//! accepted, was forbidden by a firewall, or met an error of the network (accept(2) names those of
-//! TCP). They are counted, and accepting goes on with the next. The others are shortages: `EMFILE`,
-//! `ENFILE`, `ENOBUFS` and `ENOMEM`.
+//! Accepting fails for two kinds of reasons. Most errors concern one connection, which ended before
+//! it was accepted, was forbidden by a firewall, or met a network error (accept(2) lists those of
+//! TCP). They are counted, and the port accepts the next connection. The other errors are
+//! shortages: `EMFILE`, `ENFILE`, `ENOBUFS` and `ENOMEM`.
 //!
-//! Out of descriptors, accepting fails, and those who wait to be accepted stay where they are: they
-//! are connected as far as they know, and the port stays readable. A loop that tries again at once
-//! spins; one that only waits leaves them hanging. So a port that cannot accept does this:
+//! During a shortage, waiting clients stay in the system's queue: they believe that they are
+//! connected, and the port stays readable. A loop that retries at once spins, and a loop that only
+//! waits leaves the clients hanging. So the port does this:
 //!
-//! 1. It rests for a moment, since connections end all the time. Whoever there is room for then is
-//!    served.
-//! 2. Those who are left are closed at once, and counted. To have a descriptor to accept them with,
-//!    the port keeps a spare one, which it gives up for a moment.
+//! 1. It rests for [`REST`], because connections end all the time, and then accepts those that there is
+//!    room for.
+//! 2. It closes the remaining clients at once, and counts them. To have a descriptor to accept them
+//!    with, the port keeps a spare one, which it gives up for that moment.
 //!
-//! Nothing goes on when nobody waits: the next who comes begins at 1.
+//! When no client waits, the shortage is over: the next one begins at step 1.
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
@@ -26,23 +26,23 @@ use socket2::{Domain, Socket, Type};
 use super::Address;
 use super::stream::Stream;
 
-/// How long accepting rests.
+/// Time between two attempts to accept.
 pub(super) const REST: Duration = Duration::from_millis(100);
 
-/// Connections closed before the others have their turn: what most systems let wait.
+/// Maximum number of connections closed in one turn: the length of the queue on most systems.
 const REFUSALS_PER_REST: usize = 4096;
 
-/// The log is told of a shortage once in so long.
+/// Minimum interval between two shortage records.
 const QUIET: Duration = Duration::from_secs(10);
 
-/// What a port has taken in, and what it does about the rest.
+/// The counters of a port, and its state during a shortage.
 pub(super) struct AcceptBackoff {
-    /// `None` where even this could not be had.
+    /// `None` if not even the spare descriptor could be opened.
     spare: Cell<Option<Socket>>,
-    /// `None` for a port in memory, which has room for everybody, and for one that is closed.
+    /// `None` for a port in memory, which has no shortage, and for a closed port.
     domain: Cell<Option<Domain>>,
     is_resting: Cell<bool>,
-    /// A rest has ended, and those who wait have waited through it.
+    /// A rest has ended, and the clients that still wait were there during the rest.
     has_rested: Cell<bool>,
     last_told: Cell<Option<Instant>>,
     accepted: Cell<u64>,
@@ -51,17 +51,17 @@ pub(super) struct AcceptBackoff {
     failed: RefCell<BTreeMap<i32, u64>>,
 }
 
-/// What is left to be done after accepting has failed.
+/// The state after an attempt to accept has failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Shortage {
-    /// Nobody waits any more.
+    /// No client waits any more.
     IsOver,
-    /// Try again in a while.
+    /// Try again after [`REST`].
     Lasts,
 }
 
 impl AcceptBackoff {
-    /// `is_in_memory` says that no system is asked for anything.
+    /// `is_in_memory` means that no system call is made.
     pub(super) fn new(address: &Address, is_in_memory: bool) -> Self {
         let domain = address.socket_addr();
         let domain = domain.map_or(Domain::UNIX, Domain::for_address);
@@ -80,7 +80,7 @@ impl AcceptBackoff {
         backoff
     }
 
-    /// Whether there was no room a moment ago.
+    /// Whether the last attempt to accept found no room.
     pub(super) fn is_resting(&self) -> bool {
         self.is_resting.get()
     }
@@ -94,21 +94,21 @@ impl AcceptBackoff {
         *self.refused.borrow_mut().entry(number).or_default() += 1;
     }
 
-    /// One was lost before it was accepted.
+    /// Counts a connection that was lost before it was accepted.
     pub(super) fn count_failed(&self, error: &io::Error) {
         let number = error.raw_os_error().unwrap_or_default();
         *self.failed.borrow_mut().entry(number).or_default() += 1;
     }
 
-    /// Nobody waits to be accepted.
+    /// Ends the shortage: no client waits.
     pub(super) fn is_done(&self) {
         if self.has_rested.replace(false) {
             self.keep_spare();
         }
     }
 
-    /// Accepting has failed for want of something. Whoever has waited through a rest is refused,
-    /// where `accept` takes the next of them.
+    /// Handles a shortage. Clients that have waited through a rest are refused; `accept` takes the
+    /// next of them.
     pub(super) fn is_short(
         &self,
         error: &io::Error,
@@ -140,10 +140,10 @@ impl AcceptBackoff {
         }
     }
 
-    /// The port has been closed.
+    /// Releases the spare descriptor; the port is closed.
     pub(super) fn close(&self) {
-        // It may have been closed by a protocol that was just accepted, and then we are called
-        // once more.
+        // A protocol that was just accepted may have closed the port, and then this is called
+        // twice.
         self.domain.set(None);
         drop(self.spare.take());
     }
@@ -153,7 +153,7 @@ impl AcceptBackoff {
             drop(self.spare.take());
             match accept() {
                 Ok(stream) => {
-                    // A clean end might say that this is the answer.
+                    // A clean end of the stream could be mistaken for an empty answer.
                     stream.reset_on_close();
                     self.count_refused(error);
                 }
@@ -177,12 +177,12 @@ impl AcceptBackoff {
             return;
         };
         let spare = self.spare.take();
-        // Not a file, since there may be none that can be opened.
+        // A socket rather than a file: there may be no file that can be opened.
         self.spare
             .set(spare.or_else(|| Socket::new(domain, Type::STREAM, None).ok()));
     }
 
-    /// Tells the log, where it has not been told a moment ago.
+    /// Logs the shortage, at most once every [`QUIET`].
     pub(super) fn tell(&self, address: &Address, error: &io::Error) {
         let now = Instant::now();
         let was_told = self.last_told.get();
@@ -193,13 +193,14 @@ impl AcceptBackoff {
         let refused: u64 = self.refused.borrow().values().sum();
         crate::logging::warn!(
             target: "reactor",
-            "cannot accept on {address} ({refused} connections refused so far): {error}"
+            "cannot accept connections on {address}: {error}; {refused} refused so far; \
+             raise the limit of open files (ulimit -n) or accept fewer connections"
         );
     }
 }
 
-/// Whether the process or the system has run out of something that every connection needs. Whatever
-/// else accepting fails with says nothing about the next one.
+/// Whether the process or the system lacks something that every connection needs. Other errors of
+/// accepting say nothing about the next connection.
 pub(super) fn is_shortage(error: &io::Error) -> bool {
     #[cfg(unix)]
     {
@@ -215,19 +216,19 @@ pub(super) fn is_shortage(error: &io::Error) -> bool {
     }
 }
 
-/// What became of those who came to a port; from [`Port::stats`](super::Port::stats).
+/// Numbers of connections of a port; from [`Port::stats`](super::Port::stats).
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct PortStats {
-    /// Connections taken, whatever the factory did with them.
+    /// Connections accepted, whatever the factory did with them.
     pub accepted: u64,
     /// Connections closed at once because the system had no room for them, by error number: `EMFILE`
     /// (24 on most systems) when the process is out of descriptors, `ENFILE` when the system is.
     pub refused: BTreeMap<i32, u64>,
-    /// Connections that were lost before they could be accepted, by error number: given up by the
-    /// peer, forbidden by a firewall, or broken by the network, such as `EPROTO` (71 on Linux).
+    /// Connections lost before they were accepted, by error number: abandoned by the peer,
+    /// forbidden by a firewall, or broken by the network, such as `EPROTO` (71 on Linux).
     pub failed: BTreeMap<i32, u64>,
-    /// How often accepting rested, as there was no room, or nothing but errors.
+    /// Number of rests, after a shortage or after nothing but errors.
     pub rests: u64,
 }
 
@@ -243,7 +244,7 @@ impl PortStats {
         }
     }
 
-    /// All connections that were refused, for whatever reason.
+    /// Total number of refused connections.
     pub fn total_refused(&self) -> u64 {
         self.refused.values().sum()
     }

@@ -1,4 +1,4 @@
-//! What connections come through.
+//! The sockets of ports.
 
 use std::io;
 
@@ -53,7 +53,7 @@ impl Acceptor {
         }
     }
 
-    /// Has the reactor tell of those who come, whose descriptor [`occupy`](Core::occupy)s the slot
+    /// Registers the socket with the selector. Its descriptor [`occupy`](Core::occupy)s the slot
     /// next.
     pub(crate) fn watch(&mut self, core: &Core) -> io::Result<SlotId> {
         match self {

@@ -1,4 +1,4 @@
-//! Where a connection comes from and goes to.
+//! The addresses of connections.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -12,7 +12,7 @@ pub enum Address {
     Tcp(SocketAddr),
     /// An IP address and a UDP port.
     Udp(SocketAddr),
-    /// The path of a UNIX socket, or `None` for one without a name, as the client's end has none.
+    /// The path of a UNIX socket, or `None` for a socket without a name, such as a client's.
     ///
     /// A path that begins with a NUL byte is a name in Linux' abstract namespace.
     Unix(Option<PathBuf>),
@@ -48,7 +48,7 @@ impl fmt::Display for Address {
             Self::Tcp(address) | Self::Udp(address) => address.fmt(f),
             Self::Unix(None) => f.write_str("unix:"),
             Self::Unix(Some(path)) => {
-                // An abstract name begins with NUL, which the tools of the system show like this.
+                // An abstract name begins with NUL, which tools of the system show as `@`.
                 let path = path.to_string_lossy();
                 match path.strip_prefix('\0') {
                     Some(name) => write!(f, "unix:@{name}"),

@@ -1,4 +1,4 @@
-//! One socket on its way to a connection, and the order in which addresses get theirs.
+//! An attempt to connect to one address, and the order of the addresses.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -14,7 +14,7 @@ use super::dial::Dialer;
 use super::stream::Stream;
 use crate::reactor::{Core, Descriptor, Readiness, SlotId};
 
-/// A socket that connects; its slot goes over to the connection, if there will be one.
+/// A connecting socket; its slot passes to the connection if it succeeds.
 pub(super) struct Attempt {
     dialer: Weak<Dialer>,
     pub(super) slot: SlotId,
@@ -24,7 +24,7 @@ pub(super) struct Attempt {
 }
 
 impl Attempt {
-    /// Begins to connect. Nothing is known when this returns, unless it is an error.
+    /// Starts to connect. The outcome is not known yet when this returns, except for an error.
     pub(super) fn start(
         core: &Rc<Core>,
         dialer: &Rc<Dialer>,
@@ -59,7 +59,7 @@ impl Attempt {
         Ok(attempt)
     }
 
-    /// Whether it is connected, has failed, or neither yet.
+    /// The outcome, or `None` while the socket is connecting.
     fn outcome(&self) -> Option<io::Result<()>> {
         let stream = self.stream.borrow();
         let stream = stream.as_ref()?;
@@ -67,7 +67,7 @@ impl Attempt {
             Ok(None) => {}
             Ok(Some(error)) | Err(error) => return Some(Err(error)),
         }
-        // The one question that every system answers rightly (see mio's `TcpStream::connect`).
+        // The only check that works on every system (see mio's `TcpStream::connect`).
         match stream.has_peer() {
             Ok(()) => Some(Ok(())),
             Err(error) if error.kind() == io::ErrorKind::NotConnected => None,
@@ -90,7 +90,7 @@ impl Descriptor for Attempt {
 
     fn service(self: Rc<Self>, _: &Rc<Core>) {}
 
-    /// Its connector has been told before.
+    /// Its connector was notified before.
     fn shut_down(self: Rc<Self>, _: &Rc<Core>) {}
 }
 
@@ -111,15 +111,15 @@ fn connect_tcp(address: SocketAddr, from: Option<IpAddr>) -> io::Result<TcpStrea
     }
 }
 
-/// Whether a connect that does not block has begun.
+/// Whether a non-blocking connect is in progress.
 fn is_in_progress(error: &io::Error) -> bool {
-    // The standard library knows the error on every system (`EINPROGRESS`), and has not made its
-    // name public yet; Windows calls it `WouldBlock`.
+    // The standard library maps `EINPROGRESS` on every system, but its variant is not public yet;
+    // Windows returns `WouldBlock`.
     error.kind() == io::ErrorKind::WouldBlock || format!("{:?}", error.kind()) == "InProgress"
 }
 
-/// RFC 8305, section 4: as the system has sorted them, but one of each family in turn, so that a
-/// family that does not work costs one delay and not one for each address.
+/// RFC 8305, section 4: in the order of the system, with the two families alternating, so that a
+/// broken family costs one delay rather than one for each address.
 pub(super) fn in_turn(addresses: Vec<SocketAddr>) -> VecDeque<Address> {
     let first_is_ipv6 = addresses.first().is_some_and(SocketAddr::is_ipv6);
     let (first, second): (Vec<_>, Vec<_>) = addresses

@@ -9,12 +9,12 @@ use super::{Connector, Factory, UserError};
 use crate::TimeoutError;
 use crate::deferred::Failure;
 
-/// Makes the protocols of client connections, and is told how connecting goes (Twisted's
-/// `ClientFactory`).
+/// Makes the protocols of client connections, and is called when connecting begins, fails or ends
+/// (Twisted's `ClientFactory`).
 ///
-/// Whatever makes protocols is made one with `impl ClientFactory for MyFactory {}`. A factory in an
-/// `Rc` may be used for several connectors; it is started before the first of them connects, and
-/// stopped once none is connecting or connected.
+/// Every [`Factory`] becomes a client factory with `impl ClientFactory for MyFactory {}`. A factory
+/// in an `Rc` may be used for several connectors; it is started before the first of them connects,
+/// and stopped once none is connecting or connected.
 ///
 /// ```
 /// use deferred_reactor::Failure;
@@ -50,17 +50,17 @@ use crate::deferred::Failure;
 /// }
 /// ```
 pub trait ClientFactory: Factory {
-    /// Connecting has begun, and may be stopped from here.
+    /// Connecting has begun; `connector` can stop it here.
     fn started_connecting(&self, connector: &Connector) {
         let _ = connector;
     }
 
-    /// There will be no connection, unless [`connect`](Connector::connect) is called, here or later.
+    /// Connecting failed. [`connect`](Connector::connect) tries again, here or later.
     ///
     /// The reason holds a [`ConnectionRefusedError`](super::ConnectionRefusedError), a
     /// [`TimeoutError`], a [`LookupError`], a [`UserError`] or a [`ConnectError`]; or a
-    /// [`PanicError`](crate::PanicError), where `build_protocol` has panicked. Unless this is
-    /// overridden, it is logged as a warning.
+    /// [`PanicError`](crate::PanicError) if `build_protocol` panicked. The default logs it as a
+    /// warning.
     fn client_connection_failed(&self, connector: &Connector, reason: &Failure) {
         let _ = connector;
         if !reason.is::<UserError>() {
@@ -68,7 +68,7 @@ pub trait ClientFactory: Factory {
         }
     }
 
-    /// The connection is gone, and its protocol has been told so;
+    /// The connection has ended, after its protocol's `connection_lost`;
     /// [`connect`](Connector::connect) makes another.
     fn client_connection_lost(&self, connector: &Connector, reason: &Failure) {
         let _ = (connector, reason);

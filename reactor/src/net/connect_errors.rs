@@ -1,9 +1,9 @@
 //! Why a connection was not made.
 //!
-//! Each is what the [`Failure`](crate::Failure) holds that
-//! [`client_connection_failed`](super::ClientFactory::client_connection_failed) and the Deferred of
-//! [`connect_protocol`](crate::Reactor::connect_protocol) get. The last of the kind is
-//! [`TimeoutError`](crate::TimeoutError).
+//! The [`Failure`](crate::Failure) passed to
+//! [`client_connection_failed`](super::ClientFactory::client_connection_failed), and to the
+//! Deferred of [`connect_protocol`](crate::Reactor::connect_protocol), holds one of these errors or
+//! a [`TimeoutError`](crate::TimeoutError).
 
 use std::error::Error;
 use std::fmt;
@@ -11,13 +11,13 @@ use std::io;
 
 use super::Address;
 
-/// An address that was tried, and why it was in vain.
+/// One attempt to connect that failed.
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct FailedAttempt {
     /// The address.
     pub address: Address,
-    /// What the system said.
+    /// The error of the system.
     pub cause: io::Error,
 }
 
@@ -27,36 +27,37 @@ impl FailedAttempt {
     }
 }
 
-/// Nobody listens there: none of the addresses took the connection, and at least one refused it
-/// (Twisted's `ConnectionRefusedError`).
+/// No program listens at the address: no attempt succeeded, and at least one was refused (Twisted's
+/// `ConnectionRefusedError`).
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct ConnectionRefusedError {
-    /// Where the connection was to go, as it was asked for.
+    /// The address as it was given.
     pub address: String,
-    /// What was tried, in this order.
+    /// The failed attempts, in order.
     pub attempts: Vec<FailedAttempt>,
 }
 
-/// The system could not connect, or the reactor stopped before it had (Twisted's `ConnectError`).
+/// The system could not connect, or the reactor stopped during connecting (Twisted's
+/// `ConnectError`).
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct ConnectError {
-    /// Where the connection was to go, as it was asked for.
+    /// The address as it was given.
     pub address: String,
-    /// What was tried, in this order.
+    /// The failed attempts, in order.
     pub attempts: Vec<FailedAttempt>,
-    /// The reactor stopped; the attempts that had not ended by then are not in the list.
+    /// The reactor stopped; attempts that were pending then are not in the list.
     pub is_stopped: bool,
 }
 
-/// The name could not be found, or there was none (Twisted's `DNSLookupError`).
+/// The name was not found, or the text has no name (Twisted's `DNSLookupError`).
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct LookupError {
-    /// What was looked up, or the text that is not a host and a port.
+    /// The name, or the text that is not a host and a port.
     pub name: String,
-    /// Why it was not found.
+    /// Why the lookup failed.
     pub cause: Box<dyn Error + Send + Sync>,
 }
 
@@ -66,11 +67,11 @@ pub struct LookupError {
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct UserError {
-    /// Where the connection was to go, as it was asked for.
+    /// The address as it was given.
     pub address: String,
 }
 
-/// The right one of [`ConnectionRefusedError`] and [`ConnectError`].
+/// [`ConnectionRefusedError`] if an attempt was refused, otherwise [`ConnectError`].
 pub(super) fn all_failed(address: String, attempts: Vec<FailedAttempt>) -> crate::Failure {
     let refused =
         |attempt: &FailedAttempt| attempt.cause.kind() == io::ErrorKind::ConnectionRefused;
@@ -88,7 +89,7 @@ pub(super) fn all_failed(address: String, attempts: Vec<FailedAttempt>) -> crate
 
 /// ` (127.0.0.1:80: connection refused, [::1]:80: network unreachable)`, or nothing.
 ///
-/// The address of the only attempt is not told once more.
+/// The address of a single attempt is not repeated.
 pub(super) struct Attempts<'a>(pub(super) &'a str, pub(super) &'a [FailedAttempt]);
 
 impl fmt::Display for Attempts<'_> {
@@ -161,17 +162,17 @@ impl fmt::Display for UserError {
 
 impl Error for UserError {}
 
-/// Why a connector cannot do what it was asked.
+/// Why a call of a [`Connector`](super::Connector) failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ConnectorError {
-    /// It is not connecting, so there is nothing to stop.
+    /// The connector is not connecting, so there is nothing to stop.
     NotConnecting,
-    /// It is connecting already, or its factory is still to be told that this failed.
+    /// The connector is connecting already, or has failed and not yet called its factory.
     AlreadyConnecting,
-    /// It has a connection already.
+    /// The connector has a connection already.
     AlreadyConnected,
-    /// Its reactor has been dropped.
+    /// The reactor of the connector has been dropped.
     ReactorGone,
 }
 

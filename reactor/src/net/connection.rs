@@ -1,10 +1,10 @@
-//! One connection: the reactor's side of it.
+//! The reactor's side of one connection.
 //!
-//! Nothing that a protocol calls on its [`Transport`] touches the socket. Writing queues, closing and
-//! resuming set a flag, and each of them puts the connection on the reactor's list of those that have
-//! requested [service](Descriptor::service), which comes before the reactor sleeps. So a protocol is
-//! never called from inside itself, all that was written while handling one event leaves at once, and
-//! every call is allowed at any time.
+//! No call of a protocol on its [`Transport`] touches the socket. Writes are queued, and closing
+//! and resuming set a flag. Each puts the connection on the reactor's list for
+//! [service](Descriptor::service), which is done before the reactor sleeps. So a protocol is never
+//! called inside itself, everything written during one event is sent together, and every call is
+//! allowed at any time.
 
 mod interruption;
 mod producing;
@@ -24,10 +24,10 @@ use crate::guard::{catch, guard, log_panic};
 use crate::health::{Callback, CallbackKind, Place, watch};
 use crate::reactor::{Core, Descriptor, Readiness, SlotId};
 
-/// How often one connection is read, or written, before the others have their turn.
+/// Maximum number of reads, and of writes, of one connection in one turn.
 const CALLS_PER_TURN: usize = 16;
 
-/// Output queues that drained connections have handed back.
+/// Output queues returned by drained connections, for reuse.
 #[derive(Default)]
 #[allow(
     clippy::vec_box,
@@ -36,7 +36,7 @@ const CALLS_PER_TURN: usize = 16;
 pub(crate) struct Spares(Vec<Box<Output>>);
 
 impl Spares {
-    /// More than can be in use between two sleeps would only sit there.
+    /// More queues than can be in use between two sleeps would never be reused.
     const KEEP: usize = 64;
 
     pub(super) fn take(&mut self) -> Box<Output> {
@@ -56,33 +56,33 @@ pub(crate) struct Connection {
     slot: SlotId,
     /// `None` once closed.
     pub(super) stream: RefCell<Option<Stream>>,
-    /// `None` once lost, and while it is being called.
+    /// `None` once the connection is lost, and while the protocol is being called.
     protocol: Cell<Option<Box<dyn Protocol>>>,
     /// `None` while there is nothing to send and no producer.
     pub(super) output: Cell<Option<Box<Output>>>,
     pub(super) peer: Address,
-    /// Bytes that the system has taken, in all.
+    /// Number of bytes that the system has accepted.
     pub(super) sent: Cell<u64>,
     pub(super) flags: Flags,
 }
 
-/// What is known, and what was asked for. All start out false.
+/// The state of a connection, and the requests of its protocol. All start out false.
 #[derive(Default)]
 pub(super) struct Flags {
-    /// On the reactor's list of those that have requested service.
+    /// On the reactor's list for service.
     pub(super) is_queued: Cell<bool>,
     /// The system may have something to read.
     pub(super) may_read: Cell<bool>,
-    /// The peer has said that it sends no more: a short read does not mean that nothing is left.
+    /// The peer has closed its sending side: after a short read there may be more to read.
     has_hung_up: Cell<bool>,
-    /// Nothing can be sent any more, and not because we have closed the sending side.
+    /// Nothing can be sent any more, although we have not closed the sending side.
     is_broken: Cell<bool>,
     input_end: Cell<InputEnd>,
     /// The protocol wants no data for now.
     pub(super) is_paused: Cell<bool>,
-    /// The protocol keeps input, and is to be called again for it.
+    /// The protocol keeps input, and has requested a call for it.
     pub(super) delivers_again: Cell<bool>,
-    /// The system takes nothing more for now.
+    /// The system accepts no more output for now.
     pub(super) write_is_blocked: Cell<bool>,
     /// Close once everything is sent.
     pub(super) is_closing: Cell<bool>,
@@ -90,16 +90,16 @@ pub(super) struct Flags {
     pub(super) is_half_closing: Cell<bool>,
     /// The sending side is shut down.
     pub(super) write_is_closed: Cell<bool>,
-    /// What comes before the next event.
+    /// A request to be served before the next event.
     interruption: Cell<Interruption>,
-    /// The protocol was told that it is connected.
+    /// `connection_made` has been called.
     has_begun: Cell<bool>,
     /// Much was queued, or could not be sent at once, or the protocol has asked for it: it is told
     /// when everything has gone.
     has_backlog: Cell<bool>,
-    /// The protocol knows that the system takes nothing more for now.
+    /// `write_blocked` has been called.
     is_told_blocked: Cell<bool>,
-    /// We have made it, and its connector is told of the end.
+    /// A client connection: its connector is notified of the end.
     has_connector: Cell<bool>,
 }
 
@@ -135,15 +135,15 @@ impl Connection {
         })
     }
 
-    /// Its connector is to be told of the end, after the protocol.
+    /// Marks a client connection, whose connector is notified of the end after the protocol.
     pub(crate) fn has_connector(&self) {
         self.flags.has_connector.set(true);
     }
 
-    /// Tells the protocol that it is connected.
+    /// Calls `connection_made`.
     pub(crate) fn start(self: &Rc<Self>, core: &Rc<Core>) {
         self.flags.has_begun.set(true);
-        // Named apart from the port that accepted it, or the attempt to connect.
+        // Measured separately from the port that accepted it or the attempt to connect.
         let name = self.callback();
         watch(
             || name,
@@ -168,8 +168,8 @@ impl Connection {
         Transport(Rc::downgrade(self))
     }
 
-    /// Calls the protocol, and does what it has interrupted the connection for. `false` if the
-    /// connection is lost now.
+    /// Calls the protocol, then serves an interruption. Returns `false` if the connection is lost
+    /// by then.
     #[inline]
     fn tell(
         self: &Rc<Self>,
@@ -181,7 +181,7 @@ impl Connection {
                 || self.serve_interruption(core))
     }
 
-    /// Calls the protocol. `false` if the connection is lost now.
+    /// Calls the protocol. Returns `false` if the connection is lost by then.
     fn call(
         self: &Rc<Self>,
         core: &Rc<Core>,
@@ -192,13 +192,14 @@ impl Connection {
         };
         let transport = self.transport_of();
         let outcome = catch(|| call(&mut *protocol, &transport));
-        // Nothing was put there meanwhile; to look for it would cost each event 15 instructions.
+        // Nothing was put there meanwhile; checking would cost each event 15 instructions.
         let none = self.protocol.replace(Some(protocol));
         debug_assert!(none.is_none());
         std::mem::forget(none);
         let outcome = match outcome {
             Ok(Ok(())) => None,
-            // With the line of the error; where a panic was, its own message has told.
+            // `{:#?}` shows the source line of the error. The message of a panic has been printed
+            // already.
             Ok(Err(failure)) => Some((format!("{failure:#?}"), failure)),
             Err(payload) => {
                 let failure = Failure::from_panic(payload);
@@ -208,7 +209,7 @@ impl Connection {
         if let Some((text, failure)) = outcome {
             crate::logging::error!(
                 target: "reactor",
-                "the protocol of the connection from {} failed: {text}",
+                "closing the connection with {}, because its protocol failed: {text}",
                 self.peer
             );
             self.lose(core, failure);
@@ -217,7 +218,7 @@ impl Connection {
         true
     }
 
-    /// Closes the connection now and tells the protocol. Never called by the protocol itself.
+    /// Closes the connection now and calls `connection_lost`. Never called inside the protocol.
     fn lose(&self, core: &Core, reason: Failure) {
         let Some(mut protocol) = self.protocol.take() else {
             return;
@@ -241,7 +242,7 @@ impl Connection {
             let what = format_args!("connection_lost of the connection from {}", self.peer);
             log_panic("reactor", what, payload);
         }
-        // Not while it panics: two panics at once are the end of the process.
+        // Contained, because this may run during a panic, and a second panic aborts the process.
         guard("dropping the protocol of a connection", || drop(protocol));
         if self.flags.interruption.get() != Interruption::None
             && let Some(switch) = self.take_switch(core)
@@ -260,7 +261,7 @@ impl Connection {
         !flags.is_paused.get() && !flags.is_closing.get() && flags.input_end.get() != InputEnd::Read
     }
 
-    /// Reads until the system has no more, the protocol has enough, or others should have a turn.
+    /// Reads until the system has no more, the protocol pauses, or the turn's limit is reached.
     fn read(self: &Rc<Self>, core: &Rc<Core>) {
         if self.flags.delivers_again.get() && !self.deliver_again(core) {
             return;
@@ -283,14 +284,15 @@ impl Connection {
                         Ok(())
                     });
                     if self.flags.write_is_closed.get() {
-                        // Neither side sends any more, and no event will come.
+                        // Both sides are closed, and no event will come.
                         self.lose(core, Failure::cloneable(ConnectionDone));
                     }
                     false
                 }
                 Ok(count) => {
-                    // A short read took all there was; whatever comes later is a new event
-                    // (epoll(7), question 9). This saves the read that would only be told so.
+                    // A short read emptied the buffer of the system; later bytes cause a new event
+                    // (epoll(7), question 9). This saves a read that would only return
+                    // `WouldBlock`.
                     if count < buffer.len() && !self.flags.has_hung_up.get() {
                         self.flags.may_read.set(false);
                     }
@@ -318,7 +320,8 @@ impl Connection {
         core.put_read_buffer(buffer);
     }
 
-    /// The peer has closed its side, and the protocol does not read up to there.
+    /// Calls `peer_closed`: the peer has closed its side behind input that the protocol does not
+    /// read.
     #[cold]
     fn tell_of_unread_end(self: &Rc<Self>, core: &Rc<Core>) {
         let flags = &self.flags;
@@ -331,7 +334,8 @@ impl Connection {
         }
     }
 
-    /// Calls a protocol that keeps input, until it has enough. `false` if the connection is lost now.
+    /// Calls a protocol that keeps input until it needs no more calls. Returns `false` if the
+    /// connection is lost by then.
     #[cold]
     fn deliver_again(self: &Rc<Self>, core: &Rc<Core>) -> bool {
         for _ in 0..CALLS_PER_TURN {
@@ -348,12 +352,13 @@ impl Connection {
         true
     }
 
-    /// Whether the protocol has kept input that it may have now; also at the end of the input.
+    /// Whether the protocol is to be called for input that it keeps; also after the end of the
+    /// input.
     fn wants_kept_data(&self) -> bool {
         self.flags.delivers_again.get() && self.is_producing()
     }
 
-    /// Whether the protocol may be called with data, if there are any.
+    /// Whether `data_received` may be called.
     pub(super) fn is_producing(&self) -> bool {
         let flags = &self.flags;
         !flags.is_paused.get()
@@ -361,7 +366,7 @@ impl Connection {
             && flags.interruption.get() != Interruption::Abort
     }
 
-    /// Sends until everything is sent, the system takes no more, or others should have a turn.
+    /// Sends until everything is sent, the system accepts no more, or the turn's limit is reached.
     fn flush(self: &Rc<Self>, core: &Rc<Core>) {
         if self.flush_once(core) {
             self.flush_what_is_produced(core);
@@ -377,7 +382,7 @@ impl Connection {
         }
     }
 
-    /// `true` if a producer was asked, and has written something.
+    /// Returns `true` if the producer has written something.
     #[inline]
     fn flush_once(self: &Rc<Self>, core: &Rc<Core>) -> bool {
         if self.flags.write_is_blocked.get() {
@@ -420,10 +425,10 @@ impl Connection {
         feeds && self.feed(core)
     }
 
-    /// The system takes no more: tells the protocol, once until it does.
+    /// Calls `write_blocked`, once until everything is sent.
     #[cold]
     fn tell_blocked(self: &Rc<Self>, core: &Rc<Core>) {
-        // Otherwise it is others' turn, and the system may take more.
+        // Otherwise only the turn's limit was reached, and the system may accept more.
         if self.flags.write_is_blocked.get() && !self.flags.is_told_blocked.replace(true) {
             self.tell(core, |protocol, transport| {
                 protocol.write_blocked(transport);
@@ -432,23 +437,23 @@ impl Connection {
         }
     }
 
-    /// Has the protocol told once everything that is queued has been handed to the system.
+    /// Requests `write_drained` once the system has accepted everything that is queued.
     pub(super) fn notify_drained(self: &Rc<Self>, core: &Core) {
         self.flags.has_backlog.set(true);
         self.request_service(core);
     }
 
-    /// Ends the sending of what was taken out for that.
+    /// Puts the output back after sending.
     #[inline]
     fn put_back(&self, mut output: Box<Output>) {
-        // Shared bytes are dropped when they are sent, and their owner may have written.
+        // Dropping the sent shared bytes may have called their owner, which may have written.
         if let Some(mut newer) = self.output.take() {
             output.append(&mut newer);
         }
         self.output.set(Some(output));
     }
 
-    /// Whether this side is to be closed, once everything is sent, and is not yet.
+    /// Whether this side is to be closed once everything is sent, and is not closed yet.
     #[inline]
     fn is_to_end(&self) -> bool {
         let flags = &self.flags;
@@ -456,7 +461,7 @@ impl Connection {
             && !self.is_held_open()
     }
 
-    /// Everything is sent: closes this side, or both. Never asks for another flush.
+    /// Closes this side, or both, after everything is sent. Never requests another flush.
     fn end(self: &Rc<Self>, core: &Rc<Core>) -> bool {
         if self.flags.is_closing.get() {
             self.discard_input(core);
@@ -465,7 +470,7 @@ impl Connection {
         }
         self.flags.write_is_closed.set(true);
         if let Some(stream) = &*self.stream.borrow() {
-            // It fails where the peer has gone, which reading will tell.
+            // Fails if the peer is gone, which the next read reports.
             let _ = stream.shutdown(Shutdown::Write);
         }
         self.tell(core, |protocol, transport| {
@@ -478,12 +483,11 @@ impl Connection {
         false
     }
 
-    /// Throws away what has come and nobody wants. A socket that is closed with something unread
-    /// resets the connection, and that may destroy what was sent and is still on its way
-    /// (RFC 1122, 4.2.2.13).
+    /// Reads and drops the input. Closing a socket with unread input resets the connection, and a
+    /// reset may destroy output that is still on its way (RFC 1122, 4.2.2.13).
     ///
-    /// What comes after this still does: only a protocol that closes its sending side first, and
-    /// then waits for the end of the peer's, is safe from a peer that sends all the time.
+    /// Input that arrives later still causes a reset. A protocol is safe from that only if it
+    /// closes its sending side first and then waits for the end of the peer's.
     fn discard_input(&self, core: &Core) {
         let mut buffer = core.take_read_buffer();
         for _ in 0..CALLS_PER_TURN {
@@ -501,7 +505,7 @@ impl Connection {
         core.put_read_buffer(buffer);
     }
 
-    /// Looks at the queue, if there is one. What looks does nothing else.
+    /// Calls `look` with the queue, if there is one. `look` must not call other code.
     pub(super) fn with_queue<R>(&self, look: impl FnOnce(&mut Output) -> R) -> Option<R> {
         let mut output = self.output.take()?;
         let seen = look(&mut output);
@@ -537,10 +541,10 @@ impl Connection {
         Ok(output.is_empty())
     }
 
-    /// Whether something is left to be done that no event will tell of.
+    /// Whether work is left that no event will report.
     fn has_work(&self) -> bool {
         let flags = &self.flags;
-        // In the order that takes the fewest looks at one that has none.
+        // Ordered so that an idle connection is checked quickly.
         (flags.may_read.get() && self.wants_data()
             || self.wants_kept_data()
             || !flags.write_is_blocked.get()
@@ -549,7 +553,7 @@ impl Connection {
             && !self.is_lost()
     }
 
-    /// Whether there is something to send, or to be given back.
+    /// Whether output is queued, or an empty queue is to be returned.
     fn has_to_flush(&self) -> bool {
         self.with_queue(|output| !output.is_kept() || !output.is_empty()) == Some(true)
     }
@@ -576,8 +580,8 @@ impl Descriptor for Connection {
         if readiness.is_writable {
             self.flags.write_is_blocked.set(false);
         }
-        // Once both sides have closed their sending sides it has hung up, but it is not broken:
-        // there may be something left to read.
+        // When both sides have closed their sending sides, the connection has hung up, but is not
+        // broken: input may be left to read.
         if readiness.has_failed || readiness.cannot_send && !self.flags.write_is_closed.get() {
             self.flags.is_broken.set(true);
         }
@@ -585,14 +589,14 @@ impl Descriptor for Connection {
     }
 
     fn service(self: Rc<Self>, core: &Rc<Core>) {
-        // What the protocol asks for meanwhile is seen to here, or found by `has_work`.
+        // Requests of the protocol are served below, or found by `has_work`.
         self.flags.is_queued.set(true);
         if self.flags.interruption.get() != Interruption::None && !self.serve_interruption(core) {
             return;
         }
         self.read(core);
         if self.flags.is_broken.get() && !self.wants_data() {
-            // Nobody would read, so nobody would find out.
+            // The protocol does not read, so no read would find the error.
             let cause = match &*self.stream.borrow() {
                 Some(stream) => stream.take_error().ok().flatten(),
                 None => None,
@@ -614,14 +618,14 @@ impl Descriptor for Connection {
     }
 
     fn shut_down(self: Rc<Self>, core: &Rc<Core>) {
-        // What can be sent at once is sent: a last response is not lost to a stop.
+        // Sends what the system accepts at once, so that a last response is not lost by a stop.
         if let Some(mut output) = self.output.take() {
             let _ = self.send(&mut output);
             self.put_back(output);
         }
         self.discard_input(core);
         let reason = match self.flags.interruption.get() == Interruption::Abort {
-            // The peer must not take what it got for all.
+            // A clean end would tell the peer that everything was sent.
             true => Failure::cloneable(ConnectionAborted),
             false => Failure::cloneable(ConnectionLost { cause: None }),
         };

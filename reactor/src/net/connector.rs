@@ -1,4 +1,4 @@
-//! The [`Connector`]: what users hold of a client connection.
+//! The [`Connector`]: the user's handle of a client connection.
 
 use std::fmt;
 use std::panic::Location;
@@ -15,43 +15,43 @@ use crate::time::TimeSource;
 
 /// Makes connections to one endpoint, for one factory, one at a time (Twisted's `IConnector`).
 ///
-/// | state        | left by                              | then, and what the factory is told      |
+/// | state        | left by                              | then, and what the factory gets         |
 /// |--------------|--------------------------------------|-----------------------------------------|
 /// | disconnected | [`connect`](Self::connect)           | connecting: `started_connecting`        |
 /// | connecting   | the first address that answers       | connected: `build_protocol`             |
-/// | connecting   | the last address that fails, the limit, [`stop_connecting`](Self::stop_connecting), the reactor's end | disconnected: `client_connection_failed` |
+/// | connecting   | the failure of the last address, the time limit, [`stop_connecting`](Self::stop_connecting), the end of the reactor | disconnected: `client_connection_failed` |
 /// | connected    | the end of the connection            | disconnected: `client_connection_lost`  |
 ///
-/// The addresses of a name are tried in the order of RFC 8305: those of the two families in turn,
-/// each a quarter of a second after the one before, or at once when that has failed. The first that
-/// connects wins, and the others are closed. The factory is never told of a failure from inside the
-/// call that made it fail, but a little later, by the loop.
+/// The addresses of a name are tried in the order of RFC 8305: the two IP families alternate, and
+/// each attempt begins 250 milliseconds after the previous one, or at once when that has failed.
+/// The first attempt that connects wins, and the others are closed. The loop calls the factory's
+/// methods about failures later, never inside the call that failed.
 ///
-/// Cheap to clone. Dropping it stops nothing: the reactor keeps what is connecting or connected. It
-/// keeps its factory, so a factory that keeps a connector of its own is never dropped.
+/// Cheap to clone. Dropping it stops nothing: the reactor keeps attempts and connections. A
+/// connector keeps its factory alive, so a factory that stores its own connector is never dropped.
 #[derive(Clone)]
 pub struct Connector(Rc<Dialer>);
 
-/// What a connector is doing.
+/// The state of a connector.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ConnectorState {
-    /// Nothing.
+    /// There is no connection and no attempt.
     Disconnected,
-    /// It looks up a name, or waits for an address to answer; or it has failed, and the factory is
-    /// still to be told.
+    /// A name is being looked up, or an attempt is pending; or connecting has failed, and the
+    /// factory has not been called yet.
     Connecting,
-    /// It has a connection.
+    /// There is a connection.
     Connected,
 }
 
 impl Connector {
-    /// Who asked for it.
+    /// The source line that asked for the connection.
     pub(super) fn line(&self) -> &'static Location<'static> {
         self.0.line
     }
 
-    /// Connects once more. Calls [`started_connecting`](ClientFactory::started_connecting) before it
+    /// Connects again. Calls [`started_connecting`](ClientFactory::started_connecting) before it
     /// returns.
     ///
     /// # Errors
@@ -62,12 +62,12 @@ impl Connector {
         self.0.connect()
     }
 
-    /// Gives up connecting. The factory is told later, and not inside this call, with a
-    /// [`UserError`].
+    /// Stops connecting. The factory's `client_connection_failed` is called later, not inside this
+    /// call, with a [`UserError`].
     ///
     /// # Errors
     ///
-    /// [`ConnectorError::NotConnecting`] if it is not, any more or yet.
+    /// [`ConnectorError::NotConnecting`] if the connector is disconnected or connected.
     pub fn stop_connecting(&self) -> Result<(), ConnectorError> {
         let core = self.0.core.upgrade().ok_or(ConnectorError::ReactorGone)?;
         let address = self.0.address.clone();
@@ -80,8 +80,8 @@ impl Connector {
         }
     }
 
-    /// Gives up connecting, or closes the connection once everything is sent; does nothing
-    /// otherwise.
+    /// Stops connecting, or closes the connection once everything is sent; does nothing when
+    /// disconnected.
     pub fn disconnect(&self) {
         let transport = match &*self.0.state.borrow() {
             State::Connected(Some(transport)) => Some(transport.clone()),
@@ -93,17 +93,17 @@ impl Connector {
         };
         match transport {
             Some(transport) => transport.lose_connection(),
-            // It is not connecting, perhaps, and then there is nothing to do.
+            // Fails if the connector is not connecting; then there is nothing to do.
             None => drop(self.stop_connecting()),
         }
     }
 
-    /// Where it connects to, as it was asked for: `example.org:80`, `unix:/run/db.sock`.
+    /// The endpoint as it was given: `example.org:80`, `unix:/run/db.sock`.
     pub fn address(&self) -> &str {
         &self.0.address
     }
 
-    /// What it is doing.
+    /// The state of the connector.
     pub fn state(&self) -> ConnectorState {
         match &*self.0.state.borrow() {
             State::Disconnected => ConnectorState::Disconnected,
@@ -112,7 +112,7 @@ impl Connector {
         }
     }
 
-    /// The transport of the connection, if there is one. Its protocol has one, too.
+    /// The transport of the connection, if there is one; its protocol uses the same.
     pub fn transport(&self) -> Option<Transport> {
         match &*self.0.state.borrow() {
             State::Connected(transport) => transport.clone(),
@@ -120,12 +120,12 @@ impl Connector {
         }
     }
 
-    /// The reactor that it connects in, unless that is gone.
+    /// The reactor of the connector; `None` once the reactor is dropped.
     pub fn reactor(&self) -> Option<Reactor> {
         self.0.core.upgrade().map(Reactor::from_core)
     }
 
-    /// The time of its reactor; or, where that is gone, a time that does not pass.
+    /// The time of the reactor; after the reactor is dropped, a time that stands still.
     pub(super) fn time_source(&self) -> TimeSource {
         match self.0.core.upgrade() {
             Some(core) => core.time().clone(),
@@ -151,7 +151,7 @@ impl fmt::Debug for Connector {
     }
 }
 
-/// A connector that its factory may keep.
+/// A connector that its factory may keep, without a cycle.
 pub(super) struct WeakConnector(Weak<Dialer>);
 
 impl WeakConnector {

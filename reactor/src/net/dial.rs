@@ -1,12 +1,12 @@
-//! How a connection is made: a name is looked up, and its addresses compete.
+//! How a connection is made: a name is looked up, and attempts to its addresses compete.
 //!
-//! A [`Dialer`] is what a connector stands for: its state, and in it, while it is connecting, the
-//! [`Race`] of the addresses. Each [`Attempt`] is one socket; the one that wins hands its socket and
-//! its slot over to a [`Connection`].
+//! A [`Dialer`] is the shared state behind a connector. While it is connecting, it holds the
+//! [`Race`] of the addresses. Each [`Attempt`] is one socket; the winner passes its socket and slot
+//! to a [`Connection`].
 //!
-//! What fails is told to the factory by the loop, and never from inside the call that made it fail:
-//! a factory that has something of its own borrowed while it stops connecting must not be called
-//! back there, and one that connects again from every failure must not fill the stack.
+//! The loop calls the factory after a failure, never the call that failed: a factory that stops
+//! connecting may hold a borrow of its own state, and one that connects again after every failure
+//! must not fill the stack.
 
 use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, VecDeque};
@@ -33,44 +33,48 @@ use crate::guard::{catch, guard, guard_each};
 use crate::reactor::{Core, Descriptor, Reactor, Readiness, SlotId};
 use crate::time::DelayedCall;
 
-/// When a server has as many connections waiting as it may, UNIX sockets are not told when it has
-/// one less.
+/// A UNIX socket gets no event when the server's full queue has room again, so it is tried again
+/// after this time.
 const ASK_AGAIN: Duration = Duration::from_millis(20);
 
-/// What clients share in one reactor.
+/// The clients of one reactor.
 #[derive(Default)]
 pub(crate) struct Clients {
-    /// Those that are connecting. The reactor keeps them, as nobody else has to.
+    /// Dialers that are connecting. The reactor keeps them, because no other owner has to.
     connecting: RefCell<Slab<Rc<Dialer>>>,
-    /// Those that are connected. Here, and not in their connections, so that those which were
-    /// accepted pay nothing for it.
+    /// Dialers that are connected. Stored here rather than in the connections, so that accepted
+    /// connections need no space for them.
     connected: RefCell<HashMap<SlotId, Rc<Dialer>>>,
     pub(super) lookup: Lookup,
 }
 
 impl Clients {
-    /// Tells all that are connecting that the reactor stops.
+    /// Fails all dialers that are connecting: the reactor stops.
     pub(crate) fn shut_down(&self, core: &Rc<Core>) {
-        guard_each("the end of connecting", self.all().into_iter(), |dialer| {
-            let address = dialer.address.clone();
-            dialer.fail(core, |attempts| {
-                ConnectError {
-                    address,
-                    attempts,
-                    is_stopped: true,
-                }
-                .into()
-            });
-            dialer.tell_failure(core);
-        });
+        guard_each(
+            "the failing of a connector",
+            self.all().into_iter(),
+            |dialer| {
+                let address = dialer.address.clone();
+                dialer.fail(core, |attempts| {
+                    ConnectError {
+                        address,
+                        attempts,
+                        is_stopped: true,
+                    }
+                    .into()
+                });
+                dialer.tell_failure(core);
+            },
+        );
     }
 
-    /// Lets go of those that go on connecting whatever they are told.
+    /// Fails dialers that connect again after every failure.
     pub(crate) fn give_up(&self, core: &Rc<Core>) {
         for dialer in self.all() {
             crate::logging::error!(
                 target: "reactor",
-                "connecting to {} was begun again and again while the reactor stopped",
+                "gave up connecting to {}: its factory connected again each time it failed while the reactor was stopping",
                 dialer.address
             );
             dialer.fail(core, |_| Failure::message("the reactor stopped"));
@@ -80,7 +84,7 @@ impl Clients {
         }
     }
 
-    /// The connection of this slot is lost, and its protocol has been told.
+    /// The connection of this slot is lost, after its protocol's `connection_lost`.
     pub(super) fn lost(&self, core: &Core, slot: SlotId, reason: Failure) {
         let dialer = self.connected.borrow_mut().remove(&slot);
         if let Some(dialer) = dialer {
@@ -111,55 +115,55 @@ impl Clients {
     }
 }
 
-/// What a connector stands for.
+/// The shared state behind a connector.
 pub(crate) struct Dialer {
     pub(super) core: Weak<Core>,
     endpoint: ClientEndpoint,
     pub(super) address: String,
     factory: Rc<dyn ClientFactory>,
-    /// Who asked for it.
+    /// The source line that asked for the connection.
     pub(super) line: &'static Location<'static>,
-    /// Never borrowed while something of the user's is called.
+    /// Never borrowed during a call of users' code.
     pub(super) state: RefCell<State>,
-    /// Tells this try from those before it, which may still have calls waiting.
+    /// Distinguishes this try from earlier ones, whose delayed calls may still be waiting.
     tries: Cell<u64>,
-    /// Where it is among those that are connecting.
+    /// The key of the dialer in `connecting`.
     key: Cell<Option<usize>>,
-    /// The factory has been told to start, and not yet to stop.
+    /// The factory was started for this dialer, and not stopped yet.
     has_opened_factory: Cell<bool>,
-    /// It was told to disconnect while its protocol was being built.
+    /// `disconnect` was called while the protocol was being built.
     pub(super) leaves_at_once: Cell<bool>,
-    /// Who waits for the first connection, where it is not the factory.
+    /// The Deferred of `connect_protocol`.
     waiter: Cell<Option<Resolver<Transport>>>,
 }
 
 pub(super) enum State {
     Disconnected,
     Connecting(Race),
-    /// Connecting has failed, and the factory is to be told.
+    /// Connecting has failed, and the factory has not been called yet.
     Failed(Failure),
     /// `None` while the protocol is being built.
     Connected(Option<Transport>),
 }
 
-/// One try to connect: addresses that compete.
+/// One try to connect: competing attempts.
 #[derive(Default)]
 pub(super) struct Race {
     has_begun: bool,
     timeout: Option<DelayedCall>,
     lookup: Option<Canceller>,
-    /// Those not tried yet.
+    /// Addresses not tried yet.
     addresses: VecDeque<Address>,
-    /// The call that tries the next of them.
+    /// The delayed call that tries the next address.
     next: Option<DelayedCall>,
     attempts: Vec<Rc<Attempt>>,
     failed: Vec<FailedAttempt>,
 }
 
 impl Race {
-    /// Closes and cancels everything.
+    /// Closes all attempts and cancels all calls.
     fn end(&mut self, core: &Core) {
-        // A call that is being made just now has done what it was for.
+        // A call that is running now has nothing left to do.
         for call in [self.timeout.take(), self.next.take()]
             .into_iter()
             .flatten()
@@ -197,7 +201,7 @@ impl Dialer {
             leaves_at_once: Cell::new(false),
             waiter: Cell::new(waiter),
         });
-        // It cannot be refused: a new one is disconnected, and its reactor is here.
+        // Not refused: a new dialer is disconnected, and its reactor exists.
         let _ = dialer.connect();
         dialer
     }
@@ -242,7 +246,7 @@ impl Dialer {
         Ok(())
     }
 
-    /// Makes a call later, unless this try is over by then.
+    /// Schedules a call, which is skipped if this try is over by then.
     fn call_later(
         self: &Rc<Self>,
         core: &Core,
@@ -284,7 +288,7 @@ impl Dialer {
         let canceller = found.canceller();
         let unused = match &mut *self.state.borrow_mut() {
             State::Connecting(race) => race.lookup.replace(canceller),
-            // Stopped from inside the lookup.
+            // Stopped inside the lookup.
             _ => Some(canceller),
         };
         if let Some(canceller) = unused {
@@ -302,7 +306,7 @@ impl Dialer {
         }));
     }
 
-    /// May be called from anywhere, as lookups end where they like.
+    /// May run anywhere, because lookups may end anywhere.
     fn looked_up(
         self: &Rc<Self>,
         core: &Rc<Core>,
@@ -336,7 +340,7 @@ impl Dialer {
         self.try_next(core);
     }
 
-    /// Tries the next address; the one after that some time later, or at once if it fails.
+    /// Tries the next address, and the one after that after a delay, or at once on failure.
     fn try_next(self: &Rc<Self>, core: &Rc<Core>) {
         let (from, delay) = match &self.endpoint {
             ClientEndpoint::Tcp(endpoint) => (endpoint.bind_address, endpoint.attempt_delay),
@@ -345,7 +349,7 @@ impl Dialer {
         };
         while let State::Connecting(race) = &mut *self.state.borrow_mut() {
             if let Some(call) = race.next.take() {
-                // It may be the one that is being made.
+                // The call may be the one that is running.
                 let _ = call.cancel();
             }
             let Some(address) = race.addresses.pop_front() else {
@@ -376,7 +380,7 @@ impl Dialer {
         self.fail(core, |attempts| all_failed(address, attempts));
     }
 
-    /// One address is out of the race.
+    /// Handles a failed attempt.
     pub(super) fn attempt_failed(
         self: Rc<Self>,
         core: &Rc<Core>,
@@ -393,14 +397,14 @@ impl Dialer {
         self.try_next(core);
     }
 
-    /// One address has connected: the race is over.
+    /// Handles the attempt that connected: the race is over.
     pub(super) fn won(self: Rc<Self>, core: &Rc<Core>, winner: &Rc<Attempt>, readiness: Readiness) {
         let Some(stream) = winner.stream.take() else {
             return;
         };
         let state = self.state.replace(State::Connected(None));
         let State::Connecting(mut race) = state else {
-            // An attempt of a race that has ended was closed with it.
+            // Attempts of an ended race were closed with it.
             self.state.replace(state);
             return;
         };
@@ -411,7 +415,7 @@ impl Dialer {
         let built = catch(|| self.factory.build_protocol(&peer));
         let protocol = match built {
             Ok(Some(protocol)) => protocol,
-            // As with Twisted, the connection is there, and is lost at once.
+            // As in Twisted, the connection exists and is lost at once.
             Ok(None) => {
                 self.leaves_at_once.set(true);
                 Box::new(NoProtocol)
@@ -442,15 +446,16 @@ impl Dialer {
             transport.lose_connection();
         }
         connection.start(core);
-        // If the connection is lost already, it has failed with the reason.
+        // If the connection is lost already, the Deferred has failed with the reason.
         if let Some(waiter) = self.waiter.take() {
             let _ = waiter.callback(transport);
         }
-        // What the event said beside that is for the connection.
+        // The rest of the event belongs to the connection.
         connection.on_ready(core, readiness);
     }
 
-    /// Ends this try; the factory is told by the loop. `false` if it is not connecting.
+    /// Ends this try; the loop calls the factory later. Returns `false` if the dialer is not
+    /// connecting.
     pub(super) fn fail(
         self: &Rc<Self>,
         core: &Rc<Core>,
@@ -537,7 +542,7 @@ impl Descriptor for Dialer {
     fn shut_down(self: Rc<Self>, _: &Rc<Core>) {}
 }
 
-/// The protocol of a connection that the factory did not want.
+/// The protocol of a connection for which the factory returned `None`.
 struct NoProtocol;
 
 impl Protocol for NoProtocol {

@@ -1,7 +1,7 @@
-//! Where a client connects to, and how; where a UNIX server listens.
+//! Endpoints: where a client connects to and how, and where a UNIX server listens.
 //!
-//! Whatever connects takes an address as it is (`"example.org:80"`, a `SocketAddr`, a path), or one
-//! of these types around it, for the options.
+//! Calls that connect take an address as it is (`"example.org:80"`, a `SocketAddr`, a path), or one
+//! of these types, which add options.
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
@@ -13,10 +13,10 @@ use super::endpoint_text::{Description, EndpointError, EndpointProblem};
 #[cfg(unix)]
 use std::path::{Path, PathBuf};
 
-/// How long connecting may take, unless set otherwise; that of Twisted.
+/// The default limit for connecting, as in Twisted.
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// What RFC 8305 (section 8) recommends.
+/// The delay recommended by RFC 8305, section 8.
 const DEFAULT_ATTEMPT_DELAY: Duration = Duration::from_millis(250);
 
 /// A TCP port to connect to (Twisted's `HostnameEndpoint` and `TCP4ClientEndpoint`).
@@ -42,11 +42,11 @@ pub struct TcpClientEndpoint {
     pub(super) bind_address: Option<IpAddr>,
 }
 
-/// What a TCP endpoint was made of.
+/// The address of a TCP endpoint.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Host {
     Address(SocketAddr),
-    /// To be looked up.
+    /// A name to be looked up.
     Name(String, u16),
     /// No host and port.
     Invalid(EndpointError),
@@ -58,14 +58,14 @@ impl TcpClientEndpoint {
         address.into()
     }
 
-    /// How long connecting may take, the lookup of the name included (30 seconds unless set).
+    /// Sets the limit for connecting, the lookup of the name included (30 seconds unless set).
     #[must_use]
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = timeout;
         self
     }
 
-    /// How long one address is waited for before the next is tried beside it (250 milliseconds
+    /// Sets how long to wait for one address before the next is tried in parallel (250 milliseconds
     /// unless set; RFC 8305 asks for 10 milliseconds at least, and 2 seconds at most).
     #[must_use]
     pub fn attempt_delay(mut self, delay: Duration) -> Self {
@@ -73,8 +73,8 @@ impl TcpClientEndpoint {
         self
     }
 
-    /// The address of this machine to connect from (the system's choice unless set). Addresses of
-    /// the other family cannot be reached from it.
+    /// Sets the local address to connect from (the system's choice unless set). Addresses of the
+    /// other IP family cannot be reached from it.
     #[must_use]
     pub fn bind_address(mut self, address: impl Into<IpAddr>) -> Self {
         self.bind_address = Some(address.into());
@@ -231,8 +231,8 @@ impl UnixClientEndpoint {
         }
     }
 
-    /// How long connecting may take (30 seconds unless set). It takes time only where the server
-    /// has more connections waiting than it has asked the system to keep.
+    /// Sets the limit for connecting (30 seconds unless set). Connecting takes time only while the
+    /// server's queue of waiting connections is full.
     #[must_use]
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = timeout;
@@ -279,9 +279,10 @@ impl UnixServerEndpoint {
         }
     }
 
-    /// The permissions of the socket file, such as `0o660`; who may write to it may connect. What
-    /// the process's umask leaves, unless set (Twisted's default is `0o666`). They hold before the
-    /// first client can connect. An abstract name has none.
+    /// Sets the permissions of the socket file, such as `0o660`: clients need write permission to
+    /// connect. Unless set, the process's umask decides (Twisted's default is `0o666`). The
+    /// permissions are set before the first client can connect. An abstract name has no
+    /// permissions.
     #[must_use]
     pub fn mode(mut self, mode: u32) -> Self {
         self.mode = Some(mode);
@@ -296,7 +297,7 @@ impl<P: AsRef<Path>> From<P> for UnixServerEndpoint {
     }
 }
 
-/// Anything to connect to: a TCP port, or a UNIX socket.
+/// A place to connect to: a TCP port, or a UNIX socket.
 ///
 /// Made out of what a [`TcpClientEndpoint`] is made of, or out of a [`UnixClientEndpoint`]. A text may also
 /// be the description of a UNIX socket, `"unix:/path"`:

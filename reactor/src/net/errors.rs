@@ -21,13 +21,13 @@ impl Error for ConnectionDone {}
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct ConnectionLost {
-    /// What the system said, if it was the system.
+    /// The error of the system, if the system reported one.
     pub cause: Option<io::Error>,
 }
 
 impl Clone for ConnectionLost {
     fn clone(&self) -> Self {
-        // The system's errors cannot be cloned, but their numbers can.
+        // `io::Error` cannot be cloned, but its number can be copied.
         let cause = self.cause.as_ref().map(|cause| match cause.raw_os_error() {
             Some(code) => io::Error::from_raw_os_error(code),
             None => io::Error::new(cause.kind(), cause.to_string()),
@@ -55,7 +55,7 @@ pub struct ConnectionAborted;
 
 impl fmt::Display for ConnectionAborted {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("the connection was aborted on this side")
+        f.write_str("the connection was aborted on this side by abort_connection")
     }
 }
 
@@ -67,12 +67,12 @@ impl Error for ConnectionAborted {}
 pub struct CannotListenError {
     /// The interface and port that were asked for.
     pub address: String,
-    /// What the system said.
+    /// The error of the system.
     pub cause: io::Error,
 }
 
 impl CannotListenError {
-    /// For whatever else opens ports. A text given as the address is shown without its quotes.
+    /// For other code that opens ports. An address given as text is shown without quotes.
     pub fn new(address: impl fmt::Debug, cause: io::Error) -> Self {
         let address = format!("{address:?}").trim_matches('"').to_owned();
         Self { address, cause }

@@ -1,7 +1,7 @@
 //! Finding the addresses of a name.
 //!
-//! The system's lookup blocks, so it runs in the reactor's pool of threads. A program with another
-//! source of addresses [installs](Reactor::install_name_resolver) it in place of that.
+//! The system's lookup blocks, so it runs in the reactor's thread pool. A program with another
+//! resolver [installs](Reactor::install_name_resolver) it.
 
 use std::cell::RefCell;
 use std::net::{SocketAddr, ToSocketAddrs};
@@ -14,7 +14,7 @@ use crate::threads::defer_to_thread;
 
 type Look = dyn Fn(&str, u16) -> Deferred<Vec<SocketAddr>>;
 
-/// What finds the addresses of names; the system, unless something else was installed.
+/// The resolver of names; the system's, unless another was installed.
 #[derive(Default)]
 pub(super) struct Lookup(RefCell<Option<Installed>>);
 
@@ -45,12 +45,12 @@ impl Lookup {
 }
 
 impl Reactor {
-    /// Has names looked up by `resolve` from now on, which gets the name and the port (Twisted's
+    /// Installs `resolve` to look up names from now on; it gets the name and the port (Twisted's
     /// `installNameResolver`).
     ///
     /// The addresses are tried in the order of RFC 8305, beginning with the first. When connecting
-    /// is stopped, or takes too long, the Deferred is cancelled. Without this, the system is asked
-    /// (`getaddrinfo`), in a thread of the [pool](Self::suggest_thread_pool_size).
+    /// is stopped or reaches its time limit, the Deferred is cancelled. Without a resolver, the
+    /// system's is used (`getaddrinfo`), in a thread of the [pool](Self::suggest_thread_pool_size).
     ///
     /// ```
     /// use deferred_reactor::{Deferred, Failure, Reactor};

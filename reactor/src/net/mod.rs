@@ -1,65 +1,66 @@
 //! Connections: listening ports, transports, and the protocols that users write.
 //!
-//! [`Reactor::listen_tcp`](crate::Reactor::listen_tcp) opens a port and asks a [`Factory`] for a
-//! [`Protocol`] for each connection that comes. The protocol is told what happens, and answers
-//! through its [`Transport`].
+//! [`Reactor::listen_tcp`](crate::Reactor::listen_tcp) opens a port and asks a [`Factory`] for a [`Protocol`] for each new connection. The reactor calls the protocol, and the protocol answers through its [`Transport`].
 //!
-//! A protocol is told of the life of its connection in this order:
+//! The reactor calls the methods of a protocol in this order:
 //!
-//! | method                                                              | how often                       |
-//! |---------------------------------------------------------------------|---------------------------------|
-//! | [`connection_made`](Protocol::connection_made)                      | once                            |
-//! | [`data_received`](Protocol::data_received)                          | as often as bytes come          |
-//! | [`write_drained`](Protocol::write_drained)                          | when the peer reads again, after a jam, or when asked for |
-//! | [`peer_closed`](Protocol::peer_closed)                              | at most once, where the peer has closed its side and the protocol has paused |
-//! | [`write_connection_lost`](Protocol::write_connection_lost)          | once, where the protocol has closed its sending side |
-//! | [`read_connection_lost`](Protocol::read_connection_lost)            | once, where the peer has closed its own; no data comes after it |
-//! | [`connection_lost`](Protocol::connection_lost)                      | once, whatever the reason       |
+//! | method                                                   | how often                       |
+//! |----------------------------------------------------------|---------------------------------|
+//! | [`connection_made`](Protocol::connection_made)           | once                            |
+//! | [`data_received`](Protocol::data_received)               | whenever bytes were received    |
+//! | [`write_drained`](Protocol::write_drained)               | when queued output was sent after a congestion, or when requested |
+//! | [`peer_closed`](Protocol::peer_closed)                   | at most once, if the peer closes its side while reading is paused |
+//! | [`write_connection_lost`](Protocol::write_connection_lost) | once, if the protocol closed its sending side |
+//! | [`read_connection_lost`](Protocol::read_connection_lost) | once, if the peer closed its sending side; no data follows |
+//! | [`connection_lost`](Protocol::connection_lost)           | once, whatever the reason       |
 //!
-//! Whatever a protocol asks its [`Transport`] for is done once the protocol has returned, and so it
-//! is never called from inside itself. Bytes come in pieces of any size; the receivers in
-//! [`protocols`](crate::protocols) put lines and other messages together. What a protocol needs of
-//! the program, such as a list of those who are connected, its factory gives it, usually as an `Rc`;
-//! the reactor is at hand as [`Transport::reactor`].
+//! Requests to the [`Transport`] are carried out after the protocol has returned, so a protocol is
+//! never called inside itself. Bytes arrive in pieces of any size; the receivers in
+//! [`protocols`](crate::protocols) assemble lines and other messages. A protocol gets shared data,
+//! such as a list of connected clients, from its factory, usually as an `Rc`;
+//! [`Transport::reactor`] gives it the reactor.
 //!
-//! Datagrams have no connections: [`Reactor::listen_udp`](crate::Reactor::listen_udp) hands all that
-//! come to one [`DatagramProtocol`]. Each comes whole, or not at all. Sending goes to the system at
-//! once and nothing is queued here: what it has no room for is lost, as it could be anywhere on its
-//! way, and [counted](UdpStats::dropped). An error in one datagram does not close the port.
+//! Datagrams have no connections: [`Reactor::listen_udp`](crate::Reactor::listen_udp) passes all
+//! datagrams of a port to one [`DatagramProtocol`]. A datagram arrives whole or not at all.
+//! Datagrams are sent at once and never queued: one that the system has no room for is dropped and
+//! [counted](UdpStats::dropped). An error in one datagram does not close the port.
 //!
-//! In the other direction, [`Reactor::connect_tcp`](crate::Reactor::connect_tcp) asks a
-//! [`ClientFactory`] for the protocol of the connection that it makes, and
-//! [`Reactor::connect_protocol`](crate::Reactor::connect_protocol) makes one for a given protocol.
-//! [`ReconnectingClientFactory`] connects again when it is lost. UNIX sockets do all this, too.
+//! For client connections, [`Reactor::connect_tcp`](crate::Reactor::connect_tcp) asks a
+//! [`ClientFactory`] for the protocol, and
+//! [`Reactor::connect_protocol`](crate::Reactor::connect_protocol) uses a given protocol.
+//! [`ReconnectingClientFactory`] connects again when the connection is lost. UNIX sockets have the
+//! same calls.
 //!
-//! What the reactor takes care of, so that protocols need not:
+//! The reactor takes care of the following:
 //!
-//! - Readiness is edge-triggered underneath. Each connection is read and written until the system
-//!   has no more, but only so much a turn, so that a busy peer does not starve the others.
-//! - All connections share one read buffer, and one that has nothing to send owns no other.
-//! - What a protocol writes while it handles one event leaves in one system call.
+//! - Readiness is edge-triggered. Each connection is read and written until the system has no more,
+//!   but at most a fixed amount in one [turn](crate#turns), so that a busy peer does not starve the
+//!   others.
+//! - All connections share one read buffer. A connection with nothing to send owns no buffer.
+//! - Everything that a protocol writes while it handles one event is sent in one system call.
 //!
 //! # Producers
 //!
-//! Whoever writes faster than the peer reads fills the memory. A *producer* that is registered on
-//! a [`Transport`] is told when to go on, so that about [64 KiB](Transport::set_buffer_limit) wait
-//! at most:
+//! Code that writes faster than the peer reads fills the memory. A *producer* that is registered on
+//! a [`Transport`] is paused and resumed, so that about [64 KiB](Transport::set_buffer_limit) are
+//! queued at most:
 //!
-//! | kind | writes                    | is told                                                      |
+//! | kind | writes                    | is called                                                    |
 //! |------|---------------------------|--------------------------------------------------------------|
-//! | push | whenever it has something | to pause, inside the write that went beyond the limit; to resume, once everything is sent |
-//! | pull | one piece when asked      | to resume, at registration and whenever everything is sent  |
+//! | push | whenever it has something | `pause_producing`, inside the write that exceeds the limit; `resume_producing`, once everything is sent |
+//! | pull | one piece for each call   | `resume_producing`, at registration and whenever everything is sent |
 //!
-//! Both are told to stop when the connection is lost, before the protocol is told; and when the peer
-//! closes its side, unless the protocol has a `read_connection_lost` of its own. While one is
-//! registered, [`lose_connection`](Transport::lose_connection) and
+//! `stop_producing` is called when the connection is lost, before the protocol's `connection_lost`.
+//! It is also called when the peer closes its side, unless the protocol overrides
+//! `read_connection_lost`. While a producer is registered,
+//! [`lose_connection`](Transport::lose_connection) and
 //! [`lose_write_connection`](Transport::lose_write_connection) wait until it is
-//! [unregistered](Transport::unregister_producer): a producer that has written its last bytes
-//! unregisters itself.
+//! [unregistered](Transport::unregister_producer): a producer unregisters itself after its last
+//! bytes.
 //!
-//! A transport is a push producer as well: what it produces is what its peer sends. So that of two
-//! connections which are written through to each other, neither is read faster than the other
-//! takes, a proxy registers each as the producer of the other:
+//! A transport is also a push producer: it produces what its peer sends. A proxy copies bytes
+//! between two connections and registers each as the producer of the other, so that it reads
+//! neither faster than the other accepts the bytes:
 //!
 //! ```
 //! use deferred_reactor::net::{ProducerRegisteredError, Transport};
@@ -70,9 +71,9 @@
 //! }
 //! ```
 //!
-//! When one of the two is lost, the other is told to stop producing, and is closed once everything
-//! is sent. Where only one direction ends, the proxy passes that on: its `read_connection_lost` calls
-//! [`lose_write_connection`](Transport::lose_write_connection) of the other one.
+//! When one of the two connections is lost, the other stops reading, and is closed once everything
+//! is sent. When only one direction ends, the proxy passes the end on: its `read_connection_lost`
+//! calls [`lose_write_connection`](Transport::lose_write_connection) on the other transport.
 
 mod accept_backoff;
 mod acceptor;

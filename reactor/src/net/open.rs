@@ -1,4 +1,4 @@
-//! Where connections are opened: every `listen_*` and `connect_*` of the reactor.
+//! Opening connections: every `listen_*` and `connect_*` method of the reactor.
 
 use std::cell::Cell;
 use std::fmt;
@@ -26,22 +26,22 @@ use super::{UnixClientEndpoint, UnixServerEndpoint};
 use crate::deferred::{Deferred, Failure};
 use crate::reactor::{Core, Reactor};
 
-/// Connections that may wait to be accepted, as for the other ports.
+/// Length of the queue of connections that wait to be accepted.
 const BACKLOG: i32 = 128;
 
 impl Reactor {
     /// Opens a TCP port and makes a protocol for each connection to it.
     ///
     /// The address is `"127.0.0.1:8000"`, `("::1", 8000)`, a `SocketAddr` and so on. Port 0 takes a
-    /// free one, which [`Port::address`] tells. The port accepts when the reactor runs, and stays open
-    /// until it stops; the [`Port`] need not be kept.
+    /// free port number, which [`Port::address`] returns. The port accepts while the reactor runs,
+    /// and is closed when the reactor stops; the [`Port`] need not be kept.
     ///
-    /// A name is looked up here and now, which may block. Where it has several addresses, as
-    /// `localhost` often has, the port listens on all of them, or fails as a whole if one of them is
-    /// in use. Addresses that this machine does not have are left out, if it has one of the others.
+    /// A name is looked up inside this call, which may block. If a name has several addresses, as
+    /// `localhost` often has, the port listens on all of them, or fails as a whole if one of them
+    /// is in use. Addresses that this machine does not have are skipped if it has at least one of
+    /// the others.
     ///
-    /// [`for_protocol`](crate::net::for_protocol) makes a factory out of a function, and has an
-    /// example.
+    /// [`for_protocol`](crate::net::for_protocol) makes a factory from a function, and has an example.
     ///
     /// # Errors
     ///
@@ -63,11 +63,10 @@ impl Reactor {
     /// `path` is a path, or a [`UnixServerEndpoint`] for the permissions of the file. The file is
     /// removed when the port is closed, and when the reactor stops or is dropped.
     ///
-    /// A file that was left by a server that is dead is replaced. To find out, its path is connected
-    /// to, which a server that is alive sees as a connection that ends at once.
-    /// While a path is taken, a file of the same name with `.lock` behind it is locked (flock(2)), so
-    /// that of several servers that start together one wins, and the others fail. It is made and
-    /// removed for that; a file of this name that exists already stays as it is.
+    /// A file left by a dead server is replaced. To find out, `listen_unix` connects to it; a live
+    /// server sees a connection that ends at once. Meanwhile a file with `.lock` appended to its
+    /// name is locked (flock(2)): of several servers that start together one wins, and the others
+    /// fail. The lock file is created and removed for this; one that exists already is not changed.
     ///
     /// ```
     /// use deferred_reactor::net::{Protocol, Transport, UnixServerEndpoint, for_protocol};
@@ -96,9 +95,7 @@ impl Reactor {
     ///
     /// # Errors
     ///
-    /// [`CannotListenError`] with the path and the cause; the factory is not started then. The kind
-    /// of the cause is [`AddrInUse`](io::ErrorKind::AddrInUse) where a server is alive, or the path
-    /// names something else.
+    /// [`CannotListenError`] with the path and the cause; the factory is not started then. The kind of the cause is [`AddrInUse`](io::ErrorKind::AddrInUse) if a server is alive at the path, or the file is no socket.
     #[cfg(unix)]
     #[track_caller]
     pub fn listen_unix(
@@ -116,9 +113,9 @@ impl Reactor {
             })
     }
 
-    /// Makes a protocol for each connection to a TCP socket that listens already (Twisted's
-    /// `adoptStreamPort`): one that was opened before privileges were given up, or that another program
-    /// has handed over.
+    /// Uses a TCP socket that listens already (Twisted's `adoptStreamPort`), and makes a protocol
+    /// for each connection to it: for sockets that were opened before giving up privileges, or
+    /// handed over by another program.
     ///
     /// The socket is made non-blocking, and is closed with the port.
     ///
@@ -165,9 +162,9 @@ impl Reactor {
             })
     }
 
-    /// Makes a protocol for each connection to a UNIX socket that listens already, as
-    /// [`adopt_tcp_listener`](Self::adopt_tcp_listener) does for TCP. Its file stays when the port is
-    /// closed: whoever has made it removes it.
+    /// Uses a UNIX socket that listens already, as [`adopt_tcp_listener`](Self::adopt_tcp_listener)
+    /// does for TCP. The socket file stays when the port is closed; the program that created it
+    /// removes it.
     ///
     /// # Errors
     ///
@@ -192,17 +189,16 @@ impl Reactor {
             })
     }
 
-    /// Opens a UDP port, and hands the datagrams that come to `protocol`.
+    /// Opens a UDP port, and passes its datagrams to `protocol`.
     ///
-    /// Port 0 takes a free one, which [`UdpPort::address`] tells. A name is looked up here and now,
-    /// which may block; it must have one address on this machine, or the port is not opened.
-    /// Datagrams can be sent at once, and are received when the reactor runs.
-    /// [`DatagramProtocol`] has an example.
+    /// Port 0 takes a free port number, which [`UdpPort::address`] returns. A name is looked up
+    /// inside this call, which may block; it must have exactly one address on this machine.
+    /// Datagrams can be sent at once, and are received while the reactor runs. [`DatagramProtocol`]
+    /// has an example.
     ///
     /// # Errors
     ///
-    /// [`CannotListenError`] with the address and the cause; the protocol is not started then. A
-    /// reactor [in memory](Self::is_in_memory) has no datagrams, and says so.
+    /// [`CannotListenError`] with the address and the cause; the protocol is not started then. A reactor [in memory](Self::is_in_memory) has no UDP.
     pub fn listen_udp(
         &self,
         address: impl ToSocketAddrs + fmt::Debug,
@@ -214,15 +210,17 @@ impl Reactor {
             .map_err(|cause| CannotListenError::new(address, cause))
     }
 
-    /// Connects to a TCP port, and makes a protocol when the connection is there.
+    /// Connects to a TCP port, and makes a protocol once the connection is established.
     ///
-    /// `address` is `"host:port"`, `(host, port)` or a `SocketAddr`; for a limit other than 30
-    /// seconds, or a local address, give a [`TcpClientEndpoint`]. Whatever goes wrong, also with the
-    /// text of the address, is told to the factory. Connecting begins when the reactor runs.
+    /// `address` is `"host:port"`, `(host, port)` or a `SocketAddr`. For a time limit other than 30
+    /// seconds, or a local address, pass a [`TcpClientEndpoint`]. Every error, an invalid `address`
+    /// included, goes to the factory's
+    /// [`client_connection_failed`](ClientFactory::client_connection_failed). Connecting begins
+    /// when the reactor runs.
     ///
-    /// A name is looked up in a thread of the pool, unless there is
-    /// [another way](Self::install_name_resolver). A thread cannot be interrupted: when the reactor
-    /// stops meanwhile, [`run`](Self::run) returns once the system has answered.
+    /// A name is looked up in a thread of the pool, unless a [name
+    /// resolver](Self::install_name_resolver) is installed. A thread cannot be interrupted: if the
+    /// reactor stops during a lookup, [`run`](Self::run) returns once the system has answered.
     ///
     /// ```
     /// use deferred_reactor::net::{Protocol, Transport, for_protocol};
@@ -257,10 +255,10 @@ impl Reactor {
         Connector::of(Dialer::start(self.core(), endpoint, Rc::new(factory), None))
     }
 
-    /// Connects to a UNIX socket, and makes a protocol when the connection is there.
+    /// Connects to a UNIX socket, and makes a protocol once the connection is established.
     ///
-    /// `path` is a path, or a [`UnixClientEndpoint`] for a limit other than 30 seconds. The rest is
-    /// as for [`connect_tcp`](Self::connect_tcp).
+    /// `path` is a path, or a [`UnixClientEndpoint`] for a time limit other than 30 seconds.
+    /// Otherwise as [`connect_tcp`](Self::connect_tcp).
     ///
     /// ```no_run
     /// # use deferred_reactor::net::{Protocol, Transport, for_protocol};
@@ -285,12 +283,12 @@ impl Reactor {
         Connector::of(Dialer::start(self.core(), endpoint, Rc::new(factory), None))
     }
 
-    /// Connects, once, for one protocol (Twisted's `connectProtocol`).
+    /// Connects once, for one protocol (Twisted's `connectProtocol`).
     ///
-    /// The Deferred fires when `connection_made` of the protocol has been called, with the transport
-    /// of the connection; or with the reason why there is none, which is what
-    /// [`client_connection_failed`](ClientFactory::client_connection_failed) would get. Cancelling it
-    /// stops connecting. Dropping it does not.
+    /// The Deferred fires with the transport once the protocol's `connection_made` has been called,
+    /// or fails with the reason that
+    /// [`client_connection_failed`](ClientFactory::client_connection_failed) would get. Cancelling
+    /// it stops connecting. Dropping it does not.
     ///
     /// ```
     /// use deferred_reactor::net::{ConnectionRefusedError, Protocol, Transport};
@@ -330,7 +328,7 @@ impl Reactor {
         let dialer = Rc::new(Cell::new(Weak::<Dialer>::new()));
         let to_stop = dialer.clone();
         let (deferred, resolver) = Deferred::with_canceller(move |_| {
-            // The Deferred has its result when this returns; that of connecting comes too late.
+            // The canceller must leave the Deferred decided; the failure of connecting comes later.
             if let Some(dialer) = to_stop.take().upgrade() {
                 Connector::of(dialer).disconnect();
             }
@@ -342,7 +340,7 @@ impl Reactor {
     }
 }
 
-/// A socket on each of the addresses.
+/// Binds a socket for each address.
 fn bind_tcp(core: &Core, address: &impl ToSocketAddrs) -> io::Result<Vec<Acceptor>> {
     let addresses: Vec<SocketAddr> = address.to_socket_addrs()?.collect();
     let is_any = |address: &SocketAddr| address.ip().is_unspecified();
@@ -360,7 +358,8 @@ fn bind_tcp(core: &Core, address: &impl ToSocketAddrs) -> io::Result<Vec<Accepto
     })
 }
 
-/// `[::]` beside `0.0.0.0`, which it would take as well on most systems, and so be in use.
+/// Binds an IPv6 address without IPv4: on most systems `[::]` would include `0.0.0.0`, and be in
+/// use.
 fn bind_v6_only(address: SocketAddr) -> io::Result<TcpListener> {
     let socket = Socket::new(Domain::IPV6, Type::STREAM, Some(socket2::Protocol::TCP))?;
     socket.set_only_v6(true)?;
@@ -408,7 +407,7 @@ fn bind_udp(core: &Core, address: &impl ToSocketAddrs) -> io::Result<UdpSocket> 
                 .map(|(_, at)| at.ip().to_string())
                 .collect();
             let text = format!(
-                "the name has the addresses {}, and a UDP port has one: give it one of these",
+                "the name has the addresses {}, but a UDP port has only one: pass one of these",
                 all.join(" and ")
             );
             Err(io::Error::new(io::ErrorKind::InvalidInput, text))
@@ -416,7 +415,7 @@ fn bind_udp(core: &Core, address: &impl ToSocketAddrs) -> io::Result<UdpSocket> 
     }
 }
 
-/// Opens a port on sockets that listen.
+/// Opens a port on listening sockets.
 pub(crate) fn open_tcp(
     core: &Rc<Core>,
     sockets: Vec<TcpListener>,
@@ -427,15 +426,15 @@ pub(crate) fn open_tcp(
     Port::open(core, sockets, factory, line)
 }
 
-/// How often another free port number is tried, where a name has several addresses and the number
-/// that is free at one of them is taken at another.
+/// How many free port numbers to try for a name with several addresses, when a number is free at
+/// one address and taken at another.
 const FREE_PORT_ATTEMPTS: usize = 16;
 
-/// What is bound to each of the addresses, at least one; or nothing is.
+/// Binds each of the addresses, at least one; if one fails, none stays bound.
 ///
-/// An address that this machine does not have, as the IPv6 one of `localhost` where there is no
-/// IPv6, is left out if there is another one. Where a free port is asked for, all get the same.
-/// `bind` tells the address that it has bound, too.
+/// An address that this machine does not have, such as the IPv6 address of `localhost` without
+/// IPv6, is skipped if another can be bound. If a free port is asked for, all addresses get the
+/// same number. `bind` also returns the address that it has bound.
 pub(crate) fn bind_all<T>(
     addresses: impl Iterator<Item = SocketAddr>,
     mut bind: impl FnMut(SocketAddr) -> io::Result<(T, SocketAddr)>,
@@ -498,7 +497,7 @@ fn bind_each<T>(
     }
 }
 
-/// Whether this machine does not have such an address.
+/// Whether the error says that this machine does not have the address.
 fn is_missing(error: &io::Error) -> bool {
     #[cfg(unix)]
     if error.raw_os_error() == Some(libc::EAFNOSUPPORT) {
@@ -507,7 +506,7 @@ fn is_missing(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::AddrNotAvailable
 }
 
-/// The factory behind `connect_protocol`, which tells the Deferred and not the factory.
+/// The factory behind `connect_protocol`; results go to the Deferred.
 struct OneProtocol(Cell<Option<Box<dyn Protocol>>>);
 
 impl Factory for OneProtocol {

@@ -1,7 +1,7 @@
-//! What waits to be sent on a connection.
+//! The output queue of a connection.
 //!
-//! Small writes are copied behind one another into one buffer; a large `Bytes` is queued as it is.
-//! Everything leaves in as few system calls as the system takes. A drained [`Output`] goes back to
+//! Small writes are copied into one buffer, one after another; a large `Bytes` is queued without a
+//! copy. The queue is sent in as few system calls as possible. A drained [`Output`] is returned to
 //! the reactor's pool, so that a quiet connection holds none, unless it has a producer.
 
 use std::collections::VecDeque;
@@ -12,35 +12,36 @@ use bytes::Bytes;
 
 use super::producer::{Producer, PushProducer};
 
-/// More than this is a backlog, unless set otherwise (Twisted's `bufferSize`).
+/// The default buffer limit (Twisted's `bufferSize`).
 const BACKLOG_BYTES: usize = 64 * 1024;
 
-/// From here on, queueing a `Bytes` costs less than copying it.
+/// From this length on, queueing a `Bytes` costs less than copying it.
 pub(crate) const WORTH_SHARING: usize = 16 * 1024;
 
-/// Slices handed to one system call.
+/// Maximum number of slices in one system call.
 const SLICES: usize = 16;
 
-/// A buffer that grew beyond this is not kept for reuse.
+/// A buffer with more capacity than this is not kept for reuse.
 const KEEP_CAPACITY: usize = 64 * 1024;
 
-/// A queue of bytes, part copied and part shared.
+/// A queue of bytes, partly copied and partly shared.
 pub(crate) struct Output {
     pieces: VecDeque<Piece>,
-    /// How much of the first piece is sent.
+    /// Number of bytes of the first piece that are sent.
     sent: usize,
-    /// Bytes in all pieces, those already sent included.
+    /// Number of bytes in all pieces, sent ones included.
     length: usize,
-    /// More than this is a backlog.
+    /// Above this number of bytes, the queue has a backlog.
     limit: usize,
-    /// What its connection has asked for. While there is any of that, it stays with it.
+    /// The producer and the buffer limit, if they were set. While set, the queue is not returned to
+    /// the pool.
     orders: Option<Box<Orders>>,
 }
 
 #[derive(Default)]
 struct Orders {
     producer: Option<Producer>,
-    /// A push producer was told to pause.
+    /// The push producer is paused.
     is_paused: bool,
     has_own_limit: bool,
 }
@@ -61,7 +62,7 @@ impl Default for Output {
 enum Piece {
     Copied(Vec<u8>),
     Shared(Bytes),
-    /// A buffer of this length that somebody writes to right now.
+    /// A buffer of this length that is lent to a writer.
     Lent(usize),
 }
 
@@ -76,7 +77,7 @@ impl Piece {
 }
 
 impl Output {
-    /// How much there is to send.
+    /// Number of bytes to be sent.
     pub(crate) fn len(&self) -> usize {
         self.length - self.sent
     }
@@ -85,10 +86,10 @@ impl Output {
         self.len() == 0
     }
 
-    /// Lends the buffer that small writes go to; [`put_back`](Self::put_back) ends the write.
+    /// Lends the buffer for small writes to a writer; [`put_back`](Self::put_back) ends the write.
     ///
-    /// What is written meanwhile goes behind it. It may be lent again meanwhile, if that comes
-    /// back first. Nothing is sent meanwhile.
+    /// Meanwhile, nothing is sent, and other writes are queued behind the lent buffer. Another
+    /// buffer may be lent, if it is put back first.
     pub(crate) fn lend_buffer(&mut self) -> Vec<u8> {
         let may_be_added_to = !self.is_partly_sent();
         if let Some(piece @ Piece::Copied(_)) = self.pieces.back_mut()
@@ -103,8 +104,8 @@ impl Output {
         Vec::new()
     }
 
-    /// Whether the last piece is partly sent. It is not added to, so that a queue that never drains
-    /// entirely still lets go of what it has sent.
+    /// Whether the last piece is partly sent. It takes no more writes, so that a queue that never
+    /// drains completely still frees what is sent.
     fn is_partly_sent(&self) -> bool {
         self.sent > 0 && self.pieces.len() == 1
     }
@@ -172,7 +173,7 @@ impl Output {
             }
             self.sent -= length;
             self.length -= length;
-            // The last buffer stays, emptied, for the next write.
+            // The last buffer is emptied and kept for the next write.
             match first {
                 Piece::Copied(buffer) if self.length == 0 && buffer.capacity() <= KEEP_CAPACITY => {
                     buffer.clear();
@@ -185,7 +186,7 @@ impl Output {
         }
     }
 
-    /// Adds what was written while this was away.
+    /// Appends output that was queued while this queue was taken out.
     #[cold]
     pub(crate) fn append(&mut self, newer: &mut Self) {
         self.pieces.append(&mut newer.pieces);
@@ -196,7 +197,7 @@ impl Output {
         }
     }
 
-    /// Forgets what was not sent, and what was asked for. The producer is handed back.
+    /// Removes all output and settings; returns the producer.
     pub(crate) fn clear(&mut self) -> Option<Producer> {
         let length = self.length;
         self.sent = self.sent.min(length);
@@ -205,12 +206,12 @@ impl Output {
         self.orders.take()?.producer
     }
 
-    /// Whether more is queued than should be.
+    /// Whether more is queued than the limit.
     pub(crate) fn has_backlog(&self) -> bool {
         self.len() > self.limit
     }
 
-    /// Whether it stays with its connection, also when it is empty.
+    /// Whether the queue stays with its connection even when empty.
     pub(crate) fn is_kept(&self) -> bool {
         self.orders.is_some()
     }
@@ -221,7 +222,7 @@ impl Output {
         self.forget_empty_orders();
     }
 
-    /// `false` if there is a producer already.
+    /// Returns `false` if there is a producer already.
     pub(crate) fn register(&mut self, producer: Producer) -> bool {
         let orders = self.orders.get_or_insert_default();
         let is_first = orders.producer.is_none();
@@ -248,7 +249,7 @@ impl Output {
         self.orders.as_ref()?.producer.clone()
     }
 
-    /// A producer that is to be told now to pause.
+    /// Returns the producer if it is to be paused now.
     pub(crate) fn pause(&mut self) -> Option<Rc<dyn PushProducer>> {
         let orders = self.orders.as_mut()?;
         match &orders.producer {
@@ -260,7 +261,7 @@ impl Output {
         }
     }
 
-    /// A producer that is to be told now to go on.
+    /// Returns the producer if it is to be resumed now.
     pub(crate) fn resume(&mut self) -> Option<Producer> {
         let orders = self.orders.as_mut()?;
         match &orders.producer {

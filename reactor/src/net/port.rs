@@ -16,7 +16,7 @@ use crate::guard::{catch, guard, log_panic};
 use crate::health::{Callback, CallbackKind};
 use crate::reactor::{Core, Descriptor, Reactor, Readiness, SlotId};
 
-/// Connections accepted before the others have their turn.
+/// Maximum number of connections accepted in one turn.
 const ACCEPTS_PER_TURN: usize = 64;
 
 /// The reactor's side of a port.
@@ -29,10 +29,10 @@ pub(crate) struct Listener {
     factory: Rc<Opened>,
 }
 
-/// The factory of a port, which is closed with the last of its listeners.
+/// The factory of a port; stopped when the last listener of the port closes.
 struct Opened {
     factory: Rc<dyn Factory>,
-    /// Who opened the port.
+    /// The source line that opened the port.
     line: &'static Location<'static>,
     listeners: Cell<usize>,
 }
@@ -47,8 +47,8 @@ impl Opened {
 }
 
 impl Listener {
-    /// Accepts until nobody is waiting. `true` if somebody may be waiting still; an error if there
-    /// is a shortage, or nothing but errors.
+    /// Accepts until no client is waiting. Returns `true` if clients may still be waiting, and an
+    /// error after a shortage or after nothing but errors.
     fn accept(&self, core: &Rc<Core>) -> io::Result<bool> {
         let mut failed = 0;
         for _ in 0..ACCEPTS_PER_TURN {
@@ -93,13 +93,13 @@ impl Listener {
             }
             Err(error) => {
                 self.backoff.count_refused(&error);
-                crate::logging::error!(target: "reactor", "cannot watch the connection from {peer}: {error}");
+                crate::logging::error!(target: "reactor", "closed the connection from {peer}: the selector cannot watch it: {error}");
             }
         }
     }
 
-    /// Tries again later. Readiness will not be told again for those who wait already, so it comes
-    /// back by itself, and does not spin meanwhile.
+    /// Tries again after a delay. The selector does not report readiness again for clients that
+    /// already wait, so a delayed call does it, and the loop does not spin.
     fn rest(self: &Rc<Self>, core: &Rc<Core>) {
         self.backoff.begin_rest();
         let core_again = Rc::downgrade(core);
@@ -128,7 +128,7 @@ impl Descriptor for Listener {
     }
 
     fn service(self: Rc<Self>, core: &Rc<Core>) {
-        // Those who come meanwhile are waiting with the others.
+        // Clients that arrive meanwhile wait with the others.
         if self.backoff.is_resting() {
             return;
         }
@@ -140,8 +140,8 @@ impl Descriptor for Listener {
                     Some(socket) => Ok(socket.accept()?.0),
                     None => Err(io::ErrorKind::WouldBlock.into()),
                 };
-                // Errors alone are none, and nobody is refused for them; but a socket that is broken
-                // must not keep the loop busy.
+                // Without a shortage no client is refused, but a broken socket must not keep the
+                // loop busy.
                 if !is_shortage(&error) || self.backoff.is_short(&error, accept) == Shortage::Lasts
                 {
                     self.rest(core);
@@ -166,11 +166,11 @@ impl Descriptor for Listener {
 #[derive(Clone)]
 pub struct Port {
     core: Weak<Core>,
-    /// One for each address; at least one.
+    /// One listener for each address; at least one.
     listeners: Rc<[Listening]>,
 }
 
-/// What a port knows of one of its listeners.
+/// The part of a listener that a port keeps.
 struct Listening {
     listener: Weak<Listener>,
     address: Address,
@@ -178,7 +178,7 @@ struct Listening {
 }
 
 impl Port {
-    /// Listens on these sockets, of which there is at least one, and starts the factory.
+    /// Listens on `listeners`, at least one, and starts the factory.
     pub(super) fn open(
         core: &Rc<Core>,
         sockets: Vec<Acceptor>,
@@ -196,7 +196,7 @@ impl Port {
                 .address()
                 .and_then(|address| Ok((address, socket.watch(core)?)));
             let (address, slot) = watched.inspect_err(|_| {
-                // All of them or none. They have not been told of to anybody.
+                // All of them or none. No other code knows these slots yet.
                 listeners.iter().for_each(|one| core.release(one.slot));
             })?;
             let listener = Rc::new(Listener {
@@ -224,39 +224,40 @@ impl Port {
         Ok(port)
     }
 
-    /// The address that is bound, with the real port number (Twisted's `getHost`); the first, where
-    /// there are [several](Self::addresses).
+    /// The bound address, with the real port number (Twisted's `getHost`); the first one, if there
+    /// are [several](Self::addresses).
     pub fn address(&self) -> &Address {
         &self.listeners[0].address
     }
 
-    /// All addresses that are bound: those of a name that has several. For TCP, they have the same
-    /// port number if they were asked for the same.
+    /// All bound addresses; a name may have several. For TCP, all have the same port number if they
+    /// were asked for the same.
     pub fn addresses(&self) -> impl Iterator<Item = &Address> {
         self.listeners.iter().map(|one| &one.address)
     }
 
-    /// The reactor that drives the port; `None` once it is gone.
+    /// The reactor that drives the port; `None` once the reactor is dropped.
     pub fn reactor(&self) -> Option<Reactor> {
         self.core.upgrade().map(Reactor::from_core)
     }
 
-    /// Accepts, here and now, the connections that wait in the system's queue. Those are lost when
-    /// the port [closes](Self::stop_listening), though their clients take themselves for connected.
+    /// Accepts now the connections that wait in the system's queue. Clients in that queue believe
+    /// that they are connected, and lose the connection when the port is
+    /// [closed](Self::stop_listening).
     pub fn accept_waiting(&self) {
         let Some(core) = self.core.upgrade() else {
             return;
         };
         for listener in self.open_listeners() {
-            // A shortage of descriptors ends it: those who wait then cannot be let in.
+            // A shortage of descriptors ends the loop: the waiting clients cannot be accepted.
             while let Ok(true) = listener.accept(&core) {}
         }
     }
 
     /// Closes the port. Connections accepted before stay open.
     ///
-    /// When the Deferred fires, which is at once for TCP, the number can be bound again. The file of
-    /// a UNIX socket is gone then, unless it belongs to another server by now.
+    /// When the Deferred fires (for TCP at once), the port number can be bound again, and the file
+    /// of a UNIX socket is removed, unless another server has replaced it.
     #[track_caller]
     pub fn stop_listening(&self) -> Deferred<()> {
         if let Some(core) = self.core.upgrade() {
@@ -267,11 +268,11 @@ impl Port {
         Deferred::succeed(())
     }
 
-    /// How many came, and how many could not be let in; also once it is closed.
+    /// Numbers of connections accepted and refused so far; also after the port is closed.
     ///
-    /// When the process is out of descriptors, the connections that are there go on. Those who come
-    /// wait for a tenth of a second. Whoever there is no room for then is closed with a reset and
-    /// counted here. As soon as there is room, connections are accepted again.
+    /// When the process is out of descriptors, existing connections continue. New clients wait for
+    /// a tenth of a second; those that still find no room are closed with a reset and counted in
+    /// [`PortStats::refused`]. The port accepts again as soon as there is room.
     pub fn stats(&self) -> PortStats {
         let mut stats = PortStats::default();
         for one in &*self.listeners {

@@ -1,4 +1,5 @@
-//! Those who make bytes for a connection, at its speed; [the module](super#producers) has the model.
+//! Producers, which write to a connection at the speed of its peer; [the module](super#producers)
+//! has the model.
 
 use std::error::Error;
 use std::fmt;
@@ -8,9 +9,9 @@ use super::Transport;
 
 /// Writes whenever it has something (Twisted's `IPushProducer`, with `streaming=True`).
 ///
-/// The methods take `&self`, since each of them may be called from inside another: a producer
-/// that writes too much in [`resume_producing`](Self::resume_producing) is paused inside its write.
-/// What changes stands in cells. A panic in one of them aborts the connection.
+/// The methods take `&self`, because one may be called inside another: a producer that writes too
+/// much in [`resume_producing`](Self::resume_producing) is paused inside its write. Keep changing
+/// state in cells. A panic in a method aborts the connection.
 ///
 /// ```
 /// use std::cell::Cell;
@@ -66,19 +67,19 @@ use super::Transport;
 /// # Ok::<(), Failure>(())
 /// ```
 pub trait PushProducer: 'static {
-    /// Writes no more, until it may go on.
+    /// Stops writing until [`resume_producing`](Self::resume_producing).
     fn pause_producing(&self);
 
-    /// Goes on: everything is sent.
+    /// Continues to write: everything queued is sent.
     fn resume_producing(&self);
 
-    /// The connection is lost: nobody wants any more.
+    /// Stops for good: the connection is lost.
     fn stop_producing(&self);
 
-    /// Whether a connection that is to be closed waits until this is unregistered.
+    /// Returns whether closing the connection waits until this producer is unregistered.
     ///
-    /// It does, unless this is overridden, as it is for a transport: the other connection of a proxy
-    /// may go on for ever.
+    /// The default is `true`. A transport returns `false`: the other connection of a proxy may stay
+    /// open without end.
     fn holds_open(&self) -> bool {
         true
     }
@@ -110,10 +111,10 @@ pub trait PushProducer: 'static {
 /// }
 /// ```
 pub trait PullProducer: 'static {
-    /// Writes the next piece, now or later. Asked again once everything is sent.
+    /// Writes the next piece, now or later. Called again once everything is sent.
     fn resume_producing(&self);
 
-    /// The connection is lost: nobody wants any more.
+    /// Stops for good: the connection is lost.
     fn stop_producing(&self);
 }
 
@@ -145,8 +146,8 @@ impl<P: PullProducer + ?Sized> PullProducer for Rc<P> {
     }
 }
 
-/// Produces what its peer sends: pausing stops reading, and stopping closes the connection. It does
-/// not keep the other connection from being closed.
+/// Produces the bytes that its peer sends: pausing stops reading, and stopping closes the
+/// connection. It does not delay the closing of the other connection.
 impl PushProducer for Transport {
     fn pause_producing(&self) {
         Self::pause_producing(self);
@@ -195,14 +196,14 @@ impl Producer {
     }
 }
 
-/// The connection has a producer already, which was not unregistered.
+/// The connection already has a producer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ProducerRegisteredError;
 
 impl fmt::Display for ProducerRegisteredError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("the connection has a producer already: unregister that one first")
+        f.write_str("the connection has a producer already: call unregister_producer first")
     }
 }
 

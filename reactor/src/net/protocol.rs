@@ -1,4 +1,4 @@
-//! What users write: how to speak on a connection.
+//! The traits that users implement to speak on a connection.
 
 use std::rc::Rc;
 
@@ -38,7 +38,7 @@ use crate::deferred::Failure;
             such as `for_protocol(|| ...)`, is a factory and not a protocol"
 )]
 pub trait Protocol: 'static {
-    /// The connection is there. The transport may be cloned and kept.
+    /// The connection was established. The transport may be cloned and kept.
     ///
     /// # Errors
     ///
@@ -48,7 +48,7 @@ pub trait Protocol: 'static {
         Ok(())
     }
 
-    /// Some bytes have come: any number, wherever they happened to be cut. `data` is empty only after
+    /// Bytes were received: any number, split anywhere. `data` is empty only after
     /// [`Transport::deliver_again`].
     ///
     /// # Errors
@@ -56,68 +56,70 @@ pub trait Protocol: 'static {
     /// Ends the connection.
     fn data_received(&mut self, transport: &Transport, data: &[u8]) -> Result<(), Failure>;
 
-    /// The peer will send no more, but may still read.
+    /// The peer has closed its sending side, but may still read.
     ///
-    /// Closes the connection once everything is sent, unless overridden: that is how a protocol
-    /// says that it knows about connections that are closed on one side only (Twisted's
-    /// `IHalfCloseableProtocol`). A producer that keeps the connection open is told to stop at once.
+    /// The default closes the connection once everything is sent; a producer that keeps it open is
+    /// stopped at once. A protocol that overrides this supports half-closed connections (Twisted's
+    /// `IHalfCloseableProtocol`).
     fn read_connection_lost(&mut self, transport: &Transport) {
         transport.close_after_peer();
     }
 
-    /// The peer will send no more, or has gone altogether, and there is input that this protocol has
-    /// not read, since it has [paused](Transport::pause_producing). Called at most once.
+    /// The peer closed its side or went away while this protocol had
+    /// [paused](Transport::pause_producing) reading, with unread input left. Called at most once.
     ///
-    /// For a protocol that works on an answer and wants to know whether somebody waits for it. What
-    /// the peer has sent can still be read: [`read_connection_lost`](Self::read_connection_lost)
-    /// comes behind it, as always. A peer that resets the connection is told by `connection_lost`,
-    /// paused or not.
+    /// For a protocol that works on an answer and wants to know whether the client still waits for
+    /// it. The unread input can still be read; [`read_connection_lost`](Self::read_connection_lost)
+    /// follows it, as always. After a reset by the peer, `connection_lost` is called, paused or
+    /// not.
     ///
-    /// The end comes behind all that the peer has sent, so the system learns of it when it has room
-    /// for the rest. The end of a peer that has sent more than the receive buffer of the socket holds,
-    /// some 100 KiB on most systems, is noticed when the protocol has read some of it.
+    /// The end of the stream comes after all bytes of the peer. If the peer has sent more than the
+    /// socket's receive buffer holds (some 100 KiB on most systems), the system learns of the end
+    /// only after the protocol has read some of it.
     fn peer_closed(&mut self, transport: &Transport) {
         let _ = transport;
     }
 
-    /// Our sending side is closed, as [`lose_write_connection`] had asked: everything is sent, and
-    /// what is written from now on is ignored. The peer may go on sending.
+    /// The sending side is closed, as requested by [`lose_write_connection`]: everything is sent,
+    /// and later writes are ignored. The peer may still send.
     ///
     /// [`lose_write_connection`]: Transport::lose_write_connection
     fn write_connection_lost(&mut self, transport: &Transport) {
         let _ = transport;
     }
 
-    /// The system takes no more for now: the peer reads more slowly than this protocol writes.
+    /// The system accepts no more output for now: the peer reads more slowly than this protocol
+    /// writes.
     ///
-    /// Called once, and again only after [`write_drained`](Self::write_drained), which follows when
-    /// everything that was written has been taken. A deadline for the peer to read begins here; how
-    /// far it has come is [`Transport::sent`].
+    /// Called once, and again only after [`write_drained`](Self::write_drained), which follows once
+    /// the system has accepted everything. A deadline for the peer to read starts here;
+    /// [`Transport::sent`] shows its progress.
     fn write_blocked(&mut self, transport: &Transport) {
         let _ = transport;
     }
 
-    /// All that was written has been taken by the system, after more than
-    /// [64 KiB](Transport::set_buffer_limit) had been queued, or the system had not taken
+    /// The system has accepted all output. Called after more than [64
+    /// KiB](Transport::set_buffer_limit) had been queued, after the system had not accepted
     /// everything at once, or after [`notify_drained`](Transport::notify_drained).
     ///
-    /// Who writes much waits for this when [`buffered`](Transport::buffered) grows. What makes
-    /// bytes for a connection by itself is better [registered](Transport::register_producer).
+    /// A protocol that writes much stops when [`buffered`](Transport::buffered) grows, and
+    /// continues here. Code that produces bytes by itself should be
+    /// [registered](Transport::register_producer) as a producer instead.
     fn write_drained(&mut self, transport: &Transport) {
         let _ = transport;
     }
 
-    /// The connection is gone; called once, and last.
+    /// The connection has ended; called once, and last.
     ///
     /// The reason holds [`ConnectionDone`](super::ConnectionDone),
     /// [`ConnectionLost`](super::ConnectionLost), [`ConnectionAborted`](super::ConnectionAborted),
-    /// or the error that this protocol returned. To fail what still waits for the peer with it, see
+    /// or the error that this protocol returned. To fail several waiting Deferreds with it, use
     /// [`Failure::share`].
     fn connection_lost(&mut self, reason: &Failure) {
         let _ = reason;
     }
 
-    /// What it is called when it is slow.
+    /// Names the protocol in records of slow callbacks.
     #[doc(hidden)]
     fn type_name(&self) -> &'static str {
         std::any::type_name::<Self>()
@@ -126,9 +128,7 @@ pub trait Protocol: 'static {
 
 /// Makes the protocol for each connection (Twisted's `Factory`).
 ///
-/// [`for_protocol`] makes one out of a function. A type of its own is for factories that look at the
-/// peer, or want to know when they are started and stopped. What the protocols share, they are given
-/// here, usually as an `Rc`:
+/// [`for_protocol`] makes a factory from a function. Write a type of your own for a factory that checks the address of the peer, or does something when it is started and stopped. The factory gives its protocols the data that they share, usually as an `Rc`:
 ///
 /// ```
 /// use std::{cell::Cell, rc::Rc};
@@ -169,33 +169,33 @@ pub trait Protocol: 'static {
 /// # Ok::<(), Failure>(())
 /// ```
 ///
-/// A factory in an `Rc` can listen on several ports: it is started once before the first opens,
-/// and stopped once after the last has closed. A factory around another one forwards all its
-/// methods: [`shared_identity`](Self::shared_identity) has an example. For client connections, see
+/// A factory in an `Rc` can listen on several ports: it is started once before the first port
+/// opens, and stopped once after the last has closed. A factory that wraps another forwards all its
+/// methods; [`shared_identity`](Self::shared_identity) has an example. For client connections, see
 /// [`ClientFactory`].
 pub trait Factory: 'static {
-    /// A protocol for a new connection from `peer`, or `None` to close it.
+    /// Returns the protocol for a new connection from `peer`, or `None` to close the connection.
     fn build_protocol(&self, peer: &Address) -> Option<Box<dyn Protocol>>;
 
-    /// A port is open that makes its connections with this factory: for one that closes its ports
-    /// itself, or has something to do when their reactor stops. Called for each port, after
-    /// [`start_factory`](Self::start_factory).
+    /// A port with this factory is open. Called for each port, after
+    /// [`start_factory`](Self::start_factory). For a factory that closes its ports itself, or needs
+    /// their reactor.
     fn port_opened(&self, port: &Port) {
         let _ = port;
     }
 
-    /// The first port is open, or the first client is about to connect.
+    /// Called before the first port opens, or before the first client connects.
     fn start_factory(&self) {}
 
-    /// The last port has closed, and no client connects or is connected any more.
+    /// Called after the last port has closed and the last client connection has ended.
     fn stop_factory(&self) {}
 
-    /// What tells a factory that is used in several places from others; `None` for one that is not.
+    /// Identifies a factory that is used in several places; `None` for a factory used in one.
     ///
-    /// The reactor counts by it how many ports and connectors use a factory, so that it is started
-    /// once and stopped once. An `Rc` has one. A factory around another one that forwards
-    /// `start_factory` and `stop_factory` forwards this as well, or the inner one would be started
-    /// once for each wrapper:
+    /// The reactor counts the ports and connectors of each identity, so that the factory is started
+    /// once and stopped once. A factory in an `Rc` has an identity. A wrapper that forwards
+    /// `start_factory` and `stop_factory` must forward this method too, otherwise the inner factory
+    /// is started once for each wrapper:
     ///
     /// ```
     /// use std::{cell::Cell, rc::Rc};
@@ -249,12 +249,12 @@ pub trait Factory: 'static {
     }
 }
 
-/// Tells one shared [`Factory`] from another: see [`Factory::shared_identity`].
+/// Identifies one shared [`Factory`]: see [`Factory::shared_identity`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct FactoryIdentity(usize);
 
 impl FactoryIdentity {
-    /// That of the value behind an `Rc`, the same for all its clones.
+    /// Identifies the value behind an `Rc`; the same for all clones.
     pub fn of<F: ?Sized>(shared: &Rc<F>) -> Self {
         Self(Rc::as_ptr(shared).cast::<()>() as usize)
     }
@@ -278,13 +278,14 @@ impl<F: Factory + ?Sized> Factory for Rc<F> {
     }
 
     fn shared_identity(&self) -> Option<FactoryIdentity> {
-        // A wrapper in an `Rc` is its inner factory, if that is shared.
+        // The identity of a wrapper in an `Rc` is that of its inner factory, if the inner one is
+        // shared.
         let inner = (**self).shared_identity();
         inner.or_else(|| Some(FactoryIdentity::of(self)))
     }
 }
 
-/// A factory out of a function that makes protocols, for servers and for clients (Twisted's
+/// Makes a factory from a function that makes protocols, for servers and for clients (Twisted's
 /// `Factory.forProtocol`).
 ///
 /// ```

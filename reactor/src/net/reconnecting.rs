@@ -1,8 +1,8 @@
 //! Connecting again when a connection fails or is lost.
 //!
-//! A [`ReconnectingClientFactory`] is put around the factory that makes the protocols. How long it
-//! waits, and whether it goes on, is up to its [`Reconnection`], which others may keep as well: a
-//! protocol that has logged in, whoever ends the program.
+//! A [`ReconnectingClientFactory`] wraps the factory that makes the protocols. Its [`Reconnection`]
+//! has the delays and decides whether to continue. Other code may keep the `Reconnection` too, such
+//! as a protocol that resets the delay after a login, or the code that ends the program.
 
 use std::cell::{Cell, RefCell};
 use std::collections::hash_map::RandomState;
@@ -22,21 +22,22 @@ use crate::time::{DelayedCall, ReactorTime, TimeSource};
 /// Connects again whenever a connection could not be made or is lost (Twisted's
 /// `ReconnectingClientFactory`).
 ///
-/// The first wait is one second, and each one after that is twice as long as the one before, up to
-/// one minute; each is then made longer or shorter by up to a quarter, at random, so that the
-/// clients of a server that comes back do not all come at once. A connection that has lasted longer
-/// than the wait before it, counted from when connecting began, has been a good one: after it,
-/// waiting begins anew. One that the server closes at once has not.
+/// The first delay is 1 second, and each later one is twice as long as the one before, up to 1
+/// minute. Each delay is then lengthened or shortened at random by up to a quarter, so that the
+/// clients of a restarted server do not all connect at once. After a connection that has lasted
+/// longer than the delay before it, counted from the start of connecting, the delays start again at
+/// the first. A connection that the server closes at once does not reset the delays.
 ///
-/// (Twisted's begins with 2.7 seconds, multiplies by 2.7 up to an hour, strays by some 12 percent,
-/// and goes back to the beginning only when a protocol calls `resetDelay`.)
+/// (Twisted starts with 2.7 seconds, multiplies by 2.7 up to an hour, varies by some 12 percent,
+/// and starts again only when a protocol calls `resetDelay`.)
 ///
-/// The factory inside is told everything as it happens, and makes the protocols. It is started and
-/// stopped with each connection. It may connect by itself, and then nothing more is done. Nor is it
-/// after [`stop_connecting`](Connector::stop_connecting); closing a connection is not enough, so
-/// [`stop_trying`](Reconnection::stop_trying) comes before that.
+/// The inner factory gets all calls as they happen, and makes the protocols. It is started and
+/// stopped with each connection. If the inner factory connects again itself, this one does nothing
+/// more. It also does not connect after [`stop_connecting`](Connector::stop_connecting). It does
+/// connect again after a connection is closed: call [`stop_trying`](Reconnection::stop_trying)
+/// before closing the last one.
 ///
-/// Several connectors may share it; each has delays of its own.
+/// Several connectors may share the factory; each has its own delays.
 ///
 /// ```
 /// use deferred_reactor::net::{Protocol, ReconnectingClientFactory, Reconnection, Transport};
@@ -72,12 +73,12 @@ pub struct ReconnectingClientFactory<F> {
 }
 
 impl<F: ClientFactory> ReconnectingClientFactory<F> {
-    /// Around `factory`, with the default delays.
+    /// Wraps `factory`, with the default delays.
     pub fn new(factory: F) -> Self {
         Self::with(Reconnection::new(), factory)
     }
 
-    /// Around `factory`, with these delays.
+    /// Wraps `factory`, with the delays of `reconnection`.
     pub fn with(reconnection: Reconnection, factory: F) -> Self {
         Self {
             factory,
@@ -85,7 +86,7 @@ impl<F: ClientFactory> ReconnectingClientFactory<F> {
         }
     }
 
-    /// What decides when it connects again, and whether.
+    /// The policy that decides when to connect again, and whether.
     pub fn reconnection(&self) -> &Reconnection {
         &self.reconnection
     }
@@ -134,10 +135,10 @@ impl<F: ClientFactory> ClientFactory for ReconnectingClientFactory<F> {
     }
 }
 
-/// When to connect again, and whether: the part of a [`ReconnectingClientFactory`] that others may
-/// keep.
+/// When to connect again, and whether: the policy of a [`ReconnectingClientFactory`], which other
+/// code may keep.
 ///
-/// Cheap to clone; all clones are one, and the options may be set at any time.
+/// Cheap to clone; all clones share one state, and the options may be set at any time.
 #[derive(Clone)]
 pub struct Reconnection(Rc<Inner>);
 
@@ -150,17 +151,17 @@ struct Inner {
     clock: RefCell<Option<TimeSource>>,
     random: Cell<u64>,
     is_stopped: Cell<bool>,
-    /// Those that are connecting, connected, or waiting.
+    /// Connectors that are connecting, connected, or waiting.
     tries: RefCell<Vec<Try>>,
 }
 
-/// How one connector is doing.
+/// The state of one connector.
 struct Try {
-    /// Weak, as the factory is its connector's.
+    /// Weak, because the connector owns the factory.
     connector: WeakConnector,
     /// When connecting began last.
     since: Instant,
-    /// Since the last good connection.
+    /// Number of retries since the last good connection.
     retries: u32,
     /// The call that connects again.
     call: Option<DelayedCall>,
@@ -173,7 +174,8 @@ impl Default for Reconnection {
 }
 
 impl Reconnection {
-    /// 1 second, then twice as long each time, up to 1 minute, 25 percent more or less; for ever.
+    /// The defaults: 1 second, doubled each time up to 1 minute, varied by 25 percent, without a
+    /// limit of retries.
     pub fn new() -> Self {
         Self(Rc::new(Inner {
             initial_delay: Cell::new(Duration::from_secs(1)),
@@ -188,29 +190,29 @@ impl Reconnection {
         }))
     }
 
-    /// The first wait (1 second unless set).
+    /// Sets the first delay (1 second unless set).
     #[must_use]
     pub fn initial_delay(self, delay: Duration) -> Self {
         self.0.initial_delay.set(delay);
         self
     }
 
-    /// The longest wait, before it is varied (1 minute unless set).
+    /// Sets the longest delay, before it is varied (1 minute unless set).
     #[must_use]
     pub fn max_delay(self, delay: Duration) -> Self {
         self.0.max_delay.set(delay);
         self
     }
 
-    /// How many times as long as the one before each wait is (2 unless set, and 1 at least).
+    /// Sets the ratio of each delay to the one before (2 unless set, and at least 1).
     #[must_use]
     pub fn factor(self, factor: f64) -> Self {
         self.0.factor.set(factor.max(1.0));
         self
     }
 
-    /// By what part of itself a wait is made longer or shorter at most (0.25 unless set; from 0,
-    /// which is not at all, to 1).
+    /// Sets the largest part of itself by which a delay is varied (0.25 unless set; from 0, which
+    /// turns variation off, to 1).
     #[must_use]
     pub fn jitter(self, part: f64) -> Self {
         let is_number = !part.is_nan();
@@ -220,36 +222,38 @@ impl Reconnection {
         self
     }
 
-    /// How often in a row it connects again (without end unless set).
+    /// Sets how many times in a row to connect again (no limit unless set).
     #[must_use]
     pub fn max_retries(self, retries: u32) -> Self {
         self.0.max_retries.set(Some(retries));
         self
     }
 
-    /// What the waiting goes by, in place of the reactor's time: a [`Clock`](crate::Clock) in a test.
+    /// Sets the clock that measures the delays, in place of the reactor's: a
+    /// [`Clock`](crate::Clock) in a test.
     #[must_use]
     pub fn clock(self, clock: &impl ReactorTime) -> Self {
         self.0.clock.replace(Some(clock.time_source().clone()));
         self
     }
 
-    /// Has the waits vary in the same way each time, for a test.
+    /// Makes the random variation of delays the same in each run, for a test.
     #[must_use]
     pub fn seed(self, seed: u64) -> Self {
         self.0.random.set(seed);
         self
     }
 
-    /// Begins anew with the first wait, and with counting: the server works. A wait that has begun
-    /// stays as it is.
+    /// Starts again with the first delay and no retries counted, as the server works. A delay that
+    /// is already running does not change.
     pub fn reset_delay(&self) {
         for one in self.0.tries.borrow_mut().iter_mut() {
             one.retries = 0;
         }
     }
 
-    /// Connects no more. Who is connecting stops, and is told so; connections stay as they are.
+    /// Stops connecting again. Connectors that are connecting stop, and their factory's
+    /// `client_connection_failed` is called; connections stay open.
     pub fn stop_trying(&self) {
         self.0.is_stopped.set(true);
         for one in self.0.tries.take() {
@@ -292,7 +296,8 @@ impl Reconnection {
         tries.retain(|one| !one.connector.is(connector));
     }
 
-    /// Connects again, later, unless somebody has done so or wants no more.
+    /// Schedules the next attempt, unless the connector is in use already or no more retries are
+    /// allowed.
     fn connect_again(&self, connector: &Connector, had_connection: bool) {
         if self.0.is_stopped.get() || connector.state() != ConnectorState::Disconnected {
             return;
@@ -316,7 +321,7 @@ impl Reconnection {
         {
             crate::logging::warn!(
                 target: "reactor",
-                "not connecting to {} any more, after {} retries",
+                "gave up connecting to {} after {} retries, the limit of max_retries",
                 connector.address(),
                 one.retries
             );
@@ -328,7 +333,7 @@ impl Reconnection {
         log::info!(target: "reactor", "connecting to {} again in {delay:?}", connector.address());
         let (connector, line) = (connector.clone(), connector.line());
         one.call = Some(time.call_later_for(line, delay, move || {
-            // Somebody else may have connected it, or its reactor may be gone.
+            // Other code may have connected it, or the reactor may be gone.
             let _ = connector.connect();
         }));
     }
@@ -338,12 +343,12 @@ impl Reconnection {
         own.unwrap_or_else(|| connector.time_source())
     }
 
-    /// The wait after so many others.
+    /// The delay after `retries` earlier ones.
     fn delay(&self, retries: u32) -> Duration {
         let max = self.0.max_delay.get();
         let exponent = i32::try_from(retries).unwrap_or(i32::MAX);
         let grown = self.0.initial_delay.get().as_secs_f64() * self.0.factor.get().powi(exponent);
-        // Too much for a Duration is too much anyway.
+        // A delay that overflows a Duration is over the maximum anyway.
         Duration::try_from_secs_f64(grown).map_or(max, |delay| delay.min(max))
     }
 
@@ -352,8 +357,8 @@ impl Reconnection {
         Duration::try_from_secs_f64(delay.as_secs_f64() * (1.0 + by)).unwrap_or(delay)
     }
 
-    /// From 0 to 1, evenly spread. SplitMix64 (Steele, Lea and Flood, 2014), which is no good for
-    /// secrets, and needs none of the crates that are.
+    /// A random number from 0 to 1, evenly spread. SplitMix64 (Steele, Lea and Flood, 2014): not
+    /// for secrets, and needs no other crate.
     fn random(&self) -> f64 {
         let state = self.0.random.get().wrapping_add(0x9e37_79b9_7f4a_7c15);
         self.0.random.set(state);
@@ -361,7 +366,7 @@ impl Reconnection {
         bits = (bits ^ (bits >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         bits = (bits ^ (bits >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
         bits ^= bits >> 31;
-        // As many bits as the fraction of a float has.
+        // Uses as many bits as the fraction of an f64 has.
         (bits >> 11) as f64 / (1_u64 << 53) as f64
     }
 }

@@ -1,8 +1,8 @@
-//! One port number for several listeners, over which the system spreads the connections.
+//! Several listeners on one port number; the system spreads the connections over them.
 //!
-//! That is `SO_REUSEPORT`. It also lets a second program of the same user listen on the number, and
-//! take half of the connections, without either of them being told; so the first of our listeners
-//! looks whether the number is free in the ordinary sense.
+//! The option is `SO_REUSEPORT`. It also lets another program of the same user listen on the number
+//! and silently take half of the connections. So our first listener checks that the number is free
+//! without the option.
 
 use std::io;
 use std::net::SocketAddr;
@@ -10,23 +10,23 @@ use std::net::SocketAddr;
 use mio::net::TcpListener;
 use socket2::{Domain, Protocol, Socket, Type};
 
-/// Connections that may wait to be accepted; the system has a limit of its own.
+/// Length of the queue of connections; the system has a limit of its own.
 ///
-/// More than the 128 of an ordinary port: a worker that is busy is not helped by the others with
-/// those who wait for it.
+/// More than the 128 of an ordinary port: connections that wait for a busy worker cannot be
+/// accepted by the others.
 const BACKLOG: i32 = 1024;
 
 /// The first of several listeners on `address`; port 0 takes a free one.
 pub(crate) fn listen_first(address: SocketAddr) -> io::Result<TcpListener> {
     if address.port() != 0 {
-        // Refused if anybody listens there, whatever options they have set.
+        // Refused if any socket listens there, whatever options it has.
         let socket = unbound(address)?;
         socket.bind(&address.into())?;
     }
     listen_too(address)
 }
 
-/// One more listener on an address that is ours.
+/// Opens one more listener on an address that we already listen on.
 pub(crate) fn listen_too(address: SocketAddr) -> io::Result<TcpListener> {
     let socket = unbound(address)?;
     share(&socket)?;
@@ -42,7 +42,7 @@ fn unbound(address: SocketAddr) -> io::Result<Socket> {
         Type::STREAM,
         Some(Protocol::TCP),
     )?;
-    // As for every other port: connections that ended a moment ago do not count.
+    // As for other ports: connections that ended a moment ago do not block the number.
     #[cfg(not(windows))]
     socket.set_reuse_address(true)?;
     Ok(socket)

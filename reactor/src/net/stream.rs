@@ -1,4 +1,4 @@
-//! What the bytes of a connection go through.
+//! The streams that carry the bytes of a connection.
 
 use std::io::{self, IoSlice, Read, Write};
 use std::net::Shutdown;
@@ -15,7 +15,7 @@ use super::memory::MemoryStream;
 use super::throttle::ThrottledStream;
 use crate::reactor::{self, Core, SlotId};
 
-/// The socket of a connection, of whichever kind.
+/// The stream of a connection: a socket of any kind, or one in memory.
 #[derive(Debug)]
 pub(crate) enum Stream {
     Tcp(TcpStream),
@@ -23,13 +23,13 @@ pub(crate) enum Stream {
     Memory(Box<MemoryStream>),
     #[cfg(unix)]
     Unix(UnixStream),
-    /// Passes so many bytes a second. Boxed, as few are.
+    /// Limited to a number of bytes per second. Boxed, because it is rare.
     Throttled(Box<ThrottledStream>),
 }
 
 impl Stream {
-    /// Has the reactor tell what happens on it, whose descriptor
-    /// [`occupy`](Core::occupy)s the slot next.
+    /// Registers the socket with the selector. Its descriptor [`occupy`](Core::occupy)s the slot
+    /// next.
     pub(crate) fn watch(&mut self, core: &Core) -> io::Result<SlotId> {
         match self {
             Self::Throttled(stream) => stream.inner_mut().watch(core),
@@ -52,7 +52,7 @@ impl Stream {
         }
     }
 
-    /// An error while it is not connected.
+    /// Fails while the socket is not connected.
     pub(crate) fn has_peer(&self) -> io::Result<()> {
         match self {
             Self::Throttled(stream) => stream.inner().has_peer(),
@@ -63,7 +63,7 @@ impl Stream {
         }
     }
 
-    /// The error that the system has for this socket.
+    /// The pending error of the socket.
     pub(crate) fn take_error(&self) -> io::Result<Option<io::Error>> {
         match self {
             Self::Throttled(stream) => stream.inner().take_error(),
@@ -74,17 +74,17 @@ impl Stream {
         }
     }
 
-    /// From now on, closing it tells the peer that this is not all; a clean end would say the
-    /// opposite.
+    /// Makes closing send a reset from now on: a clean end would tell the peer that everything was
+    /// sent.
     pub(crate) fn reset_on_close(&self) {
         match self {
             Self::Throttled(stream) => stream.inner().reset_on_close(),
             Self::Tcp(stream) => {
-                // It fails on a connection that is gone already.
+                // Fails only on a connection that is gone.
                 let _ = socket2::SockRef::from(stream).set_linger(Some(Duration::ZERO));
             }
             Self::Memory(stream) => stream.reset_on_close(),
-            // Here the system knows no resets, unless something is unread.
+            // A UNIX socket sends no reset, unless input is unread.
             #[cfg(unix)]
             Self::Unix(_) => {}
         }
@@ -94,7 +94,7 @@ impl Stream {
         match self {
             Self::Throttled(stream) => stream.inner().set_no_delay(on),
             Self::Tcp(stream) => {
-                // It fails only on a connection that is gone.
+                // Fails only on a connection that is gone.
                 let _ = stream.set_nodelay(on);
             }
             Self::Memory(_) => {}
@@ -107,7 +107,7 @@ impl Stream {
         match self {
             Self::Throttled(stream) => stream.inner().set_keep_alive(on),
             Self::Tcp(stream) => {
-                // It fails only on a connection that is gone.
+                // Fails only on a connection that is gone.
                 let _ = socket2::SockRef::from(stream).set_keepalive(on);
             }
             Self::Memory(_) => {}
@@ -116,7 +116,7 @@ impl Stream {
         }
     }
 
-    /// Reads what nobody wants, which no limit holds back.
+    /// Reads and drops input, without the limits of a throttled stream.
     pub(crate) fn discard(&self, buffer: &mut [u8]) -> io::Result<usize> {
         match self {
             Self::Throttled(stream) => stream.inner().discard(buffer),

@@ -1,12 +1,11 @@
-//! So many bytes a second: what holds back the bytes of a connection.
+//! Limits of bytes per second for connections.
 //!
-//! A [`Bucket`] holds the bytes that may pass now, and fills as time goes by. Connections that share
-//! one each have a [`Gate`] to it. A gate that finds nothing waits; when the bucket has filled for a
-//! tenth of a second, it shares what it has among those that wait, and wakes them. A
-//! [`ThrottledStream`] tells its connection meanwhile that the system has nothing to read, or takes
-//! nothing, which the connection knows how to deal with.
+//! A [`Bucket`] (token bucket) holds the bytes that may pass now, and fills over time. Connections
+//! share a bucket; each has a [`Gate`] to it. A gate that finds the bucket empty waits. After a
+//! tenth of a second of filling, the bucket shares its bytes among the waiting gates, and wakes
+//! them. Meanwhile a [`ThrottledStream`] returns `WouldBlock` to its connection, as a socket would.
 //!
-//! No delayed call is there while nobody waits.
+//! A delayed call exists only while a gate waits.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -21,10 +20,10 @@ use crate::time::{DelayedCall, TimeSource};
 
 const NANOS: u128 = 1_000_000_000;
 
-/// How many parts of a second's bytes pass at once, after there were none.
+/// The capacity of a bucket is the bytes of one second divided by this.
 const BURSTS: u64 = 4;
 
-/// How many times a second those that wait are woken.
+/// How many times per second waiting gates are woken.
 const WAKE_UPS: u64 = 10;
 
 /// Bytes that may pass, in one direction.
@@ -32,18 +31,18 @@ pub(crate) struct Bucket {
     /// Bytes a second; at least 1.
     rate: u64,
     available: Cell<u64>,
-    /// Up to when `available` counts; `None` before the first byte.
+    /// The time up to which `available` is computed; `None` before the first byte.
     filled: Cell<Option<Instant>>,
-    /// First come, first served.
+    /// Waiting gates, first come, first served.
     waiting: RefCell<VecDeque<Rc<Gate>>>,
-    /// The call that shares among those; `None` while there are none.
+    /// The call that shares bytes among waiting gates; `None` while none waits.
     call: RefCell<Option<DelayedCall>>,
     passed: Cell<u64>,
     waits: Cell<u64>,
 }
 
 impl Bucket {
-    /// A full one.
+    /// Makes a full bucket.
     pub(crate) fn new(rate: u64) -> Rc<Self> {
         debug_assert!(rate > 0);
         Rc::new(Self {
@@ -66,7 +65,7 @@ impl Bucket {
         self.passed.get()
     }
 
-    /// How often a connection had to wait.
+    /// Number of waits of connections so far.
     pub(crate) fn waits(&self) -> u64 {
         self.waits.get()
     }
@@ -75,7 +74,7 @@ impl Bucket {
         (rate / parts).max(1)
     }
 
-    /// Adds what has come since the last time.
+    /// Adds the bytes of the time since the last call.
     fn fill(&self, now: Instant) {
         let Some(filled) = self.filled.get() else {
             return self.filled.set(Some(now));
@@ -88,7 +87,7 @@ impl Bucket {
             self.available.set(capacity);
             self.filled.set(Some(now));
         } else {
-            // Fits, as the capacity does. The rest of the time is for the next byte.
+            // Fits, because the capacity does. The remaining time counts towards the next byte.
             self.available.set(available as u64);
             let nanos = bytes * NANOS / u128::from(self.rate);
             self.filled
@@ -107,7 +106,7 @@ impl Bucket {
 
     fn schedule(self: &Rc<Self>, time: &TimeSource) {
         let missing = Self::part(self.rate, WAKE_UPS).saturating_sub(self.available.get());
-        // Rounded up, so that the bytes are there when the time has come. At most a second.
+        // Rounded up, so that the bytes are available when the time comes. At most one second.
         let nanos = (u128::from(missing) * NANOS).div_ceil(self.rate.into());
         let bucket = Rc::downgrade(self);
         let next = time.clone();
@@ -120,7 +119,8 @@ impl Bucket {
         self.call.replace(Some(call));
     }
 
-    /// Shares what there is among those that wait. Who gets nothing is the first next time.
+    /// Shares the available bytes among the waiting gates. A gate that gets nothing is first next
+    /// time.
     fn share(self: &Rc<Self>, time: &TimeSource) {
         self.fill(time.now());
         let mut gates = self.waiting.take();
@@ -134,20 +134,20 @@ impl Bucket {
             gate.open(granted);
         }
         if !gates.is_empty() {
-            // Nobody came meanwhile: waking calls nobody.
+            // No gate was added meanwhile: waking calls no user code.
             self.waiting.replace(gates);
             self.schedule(time);
         }
     }
 }
 
-/// One direction of one connection, at its bucket.
+/// One direction of one connection, and its bucket.
 struct Gate {
     bucket: Rc<Bucket>,
     transport: Transport,
     time: TimeSource,
     direction: Direction,
-    /// Bytes that may pass, which are out of the bucket.
+    /// Bytes taken out of the bucket that may pass.
     granted: Cell<u64>,
     is_waiting: Cell<bool>,
 }
@@ -184,7 +184,7 @@ impl Gate {
         }
     }
 
-    /// Lets as many bytes pass as it may, where `pass` tells how many there were.
+    /// Lets granted bytes pass; `pass` returns how many it used.
     fn pass(
         self: &Rc<Self>,
         wanted: usize,
@@ -197,7 +197,7 @@ impl Gate {
             self.bucket.fill(self.time.now());
             self.granted.set(self.bucket.available.take());
         }
-        // What is larger than an address is larger than `wanted`.
+        // A value over `usize::MAX` is also over `wanted`.
         let most = usize::try_from(self.granted.get())
             .unwrap_or(usize::MAX)
             .min(wanted);
@@ -214,7 +214,7 @@ impl Gate {
             .available
             .set(bucket.available.get().saturating_add(rest));
         if used == most && most < wanted {
-            // There may be more, of which no event will tell.
+            // More may be left to read, and no event will report it.
             self.wait();
         }
         passed
@@ -227,7 +227,7 @@ impl Gate {
     }
 }
 
-/// A stream that passes so many bytes a second.
+/// A stream with a limited number of bytes per second.
 pub(crate) struct ThrottledStream {
     stream: Stream,
     read: Option<Rc<Gate>>,
@@ -252,7 +252,7 @@ impl ThrottledStream {
         }
     }
 
-    /// The stream, without a limit.
+    /// The stream without the limit.
     pub(super) fn inner(&self) -> &Stream {
         &self.stream
     }
@@ -279,7 +279,7 @@ impl ThrottledStream {
 
     pub(super) fn write_vectored(&self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
         match &self.write {
-            // One at a time: what is slow on purpose need not be quick.
+            // One slice at a time: a throttled stream need not be fast.
             Some(_) => {
                 let first = slices.iter().find(|slice| !slice.is_empty());
                 self.write(first.map_or(&[], |slice| slice))

@@ -1,7 +1,7 @@
 //! The [`Transport`] that protocols write to, and close.
 //!
-//! None of its calls touches the socket: each sets something on its [`Connection`], which the loop
-//! sees to.
+//! No call touches the socket: each changes the state of the [`Connection`], and the loop acts on
+//! it.
 
 use std::cell::Cell;
 use std::fmt;
@@ -19,14 +19,16 @@ use crate::guard::guard;
 use crate::reactor::{Core, Reactor};
 use crate::time::TimeSource;
 
-/// What a protocol says to its connection (Twisted's `transport`).
+/// The handle through which a protocol writes to its connection and closes it (Twisted's
+/// `transport`).
 ///
-/// Cheap to clone and to keep; it does not keep the connection open. Once the connection is lost,
-/// writing is ignored and everything else does nothing.
+/// Cheap to clone and to keep; it does not keep the connection open. After the connection is lost,
+/// all calls do nothing.
 ///
-/// Nothing is sent or closed inside these calls. Writing queues, and the loop sends what is queued
-/// before it sleeps. What the system does not take waits in memory without a limit, so who writes
-/// much registers as a [producer](super#producers), or looks at [`buffered`](Self::buffered).
+/// No call sends or closes anything itself. `write` queues bytes, and the loop sends them before it
+/// sleeps. Bytes that the system does not accept stay queued, without a limit. Code that writes
+/// much therefore registers as a [producer](super#producers), or checks
+/// [`buffered`](Self::buffered).
 ///
 /// ```
 /// use std::{cell::RefCell, rc::Rc};
@@ -66,22 +68,23 @@ use crate::time::TimeSource;
 pub struct Transport(pub(super) Weak<Connection>);
 
 impl Transport {
-    /// Queues bytes to be sent, in order. They leave before the loop sleeps.
+    /// Queues a copy of `data` to be sent, in order. The loop sends it before it sleeps.
     pub fn write(&self, data: &[u8]) {
         self.with_output(|output| output.write(data));
     }
 
-    /// Queues bytes without copying them, where that is cheaper: long ones, and those that go to
-    /// many connections. The type is that of the crate `bytes`.
+    /// Queues bytes without copying them if that is cheaper: for long pieces, and for pieces that
+    /// are sent to many connections. [`Bytes`] is from the crate `bytes`.
     pub fn write_bytes(&self, data: Bytes) {
         if data.len() < WORTH_SHARING {
-            // They are dropped here, with nothing borrowed: their owner may do anything then.
+            // Dropped here, with no borrow held: the owner of the bytes may do anything in its
+            // `drop`.
             return self.write(&data);
         }
         self.with_output(|output| output.write_bytes(data));
     }
 
-    /// Lets `write` append to the buffer itself, which spares it one of its own.
+    /// Lets `write` append to the output buffer directly, without a buffer of its own.
     pub fn write_with(&self, write: impl FnOnce(&mut Vec<u8>)) {
         /// Gives the buffer back also when `write` panics.
         struct Lent<'a>(&'a Transport, Vec<u8>);
@@ -96,7 +99,7 @@ impl Transport {
         }
     }
 
-    /// Bytes that are queued and not yet taken by the system.
+    /// Number of bytes queued and not yet accepted by the system.
     pub fn buffered(&self) -> usize {
         // One that is lost has no queue.
         let connection = self.0.upgrade();
@@ -105,21 +108,21 @@ impl Transport {
         })
     }
 
-    /// Bytes that the system has taken so far, in all. While it grows, the peer reads. It still tells
-    /// inside [`connection_lost`](Protocol::connection_lost), and zero afterwards.
+    /// Number of bytes that the system has accepted so far. While it grows, the peer reads. Still
+    /// valid inside [`connection_lost`](Protocol::connection_lost), and 0 afterwards.
     pub fn sent(&self) -> u64 {
         self.0
             .upgrade()
             .map_or(0, |connection| connection.sent.get())
     }
 
-    /// Has the protocol told, by one call of [`write_drained`](Protocol::write_drained), once
-    /// everything that was written has been taken by the system. Without this it is told only where
-    /// much was queued, or the system did not take everything at once. If nothing waits to be sent, it
-    /// is told soon.
+    /// Requests one call of [`write_drained`](Protocol::write_drained), made once the system has
+    /// accepted everything that was written. Without this request, `write_drained` is called only
+    /// after more than the [buffer limit](Self::set_buffer_limit) was queued or the system did not
+    /// accept everything at once. If nothing is queued, the call follows soon.
     ///
-    /// A connection that is closed by [`lose_connection`](Self::lose_connection) before that tells
-    /// it by a `connection_lost` with [`ConnectionDone`](super::ConnectionDone).
+    /// If [`lose_connection`](Self::lose_connection) closes the connection first, the protocol gets
+    /// `connection_lost` with [`ConnectionDone`](super::ConnectionDone) instead.
     ///
     /// ```
     /// use std::{cell::Cell, rc::Rc};
@@ -156,8 +159,7 @@ impl Transport {
         }
     }
 
-    /// The peer will send no more, and the protocol has nothing to add: what produces for it is
-    /// told to stop.
+    /// The peer sends no more, and the protocol has nothing to add: stops the producer and closes.
     pub(super) fn close_after_peer(&self) {
         if let Some((connection, core)) = self.connected() {
             connection.stop_producer(&core);
@@ -165,40 +167,41 @@ impl Transport {
         self.lose_connection();
     }
 
-    /// Closes the connection once everything is sent, and its producer, if there is one, is
-    /// unregistered. Nothing is read any more.
+    /// Closes the connection once everything is sent and any producer is unregistered. No more data
+    /// is read.
     pub fn lose_connection(&self) {
         self.set(|flags| &flags.is_closing);
     }
 
-    /// Closes only the sending side, once everything is sent and a producer is unregistered; reading
-    /// goes on. The protocol is told by
-    /// [`write_connection_lost`](Protocol::write_connection_lost), and the peer sees the end.
+    /// Closes the sending side, once everything is sent and any producer is unregistered; reading
+    /// continues. The protocol gets [`write_connection_lost`](Protocol::write_connection_lost), and
+    /// the peer reads the end of the stream.
     ///
-    /// When the peer has closed its side as well, the connection is over.
+    /// When the peer has closed its side as well, the connection ends.
     pub fn lose_write_connection(&self) {
         self.set(|flags| &flags.is_half_closing);
     }
 
-    /// Closes the connection soon, without sending what is queued; the peer sees a reset. The
-    /// protocol is told later, and not inside this call.
+    /// Closes the connection soon, without sending what is queued; the peer gets a reset.
+    /// `connection_lost` is called later, not inside this call.
     pub fn abort_connection(&self) {
         if let Some((connection, core)) = self.connected() {
             connection.abort(&core);
         }
     }
 
-    /// Has another protocol take over, as after an upgrade (Twisted's `switchProtocol`).
+    /// Replaces the protocol of the connection, for example after an upgrade (Twisted's
+    /// `switchProtocol`).
     ///
-    /// The present protocol is dropped when it returns, or soon if it is not being called, without
-    /// having been told `connection_lost`. The new one is told `connection_made`, then given
-    /// `unread` in one piece, which is what the present one was given and has no use for, and then
-    /// whatever the peer sends. It reads at once, also where the present one has
-    /// [paused](Self::pause_producing). What is queued is still sent; a producer stays registered,
-    /// and the buffer limit as it is.
+    /// The present protocol is dropped when it returns, or soon if it is not being called; its
+    /// `connection_lost` is not called. The new protocol gets `connection_made`, then `unread` in
+    /// one piece, then the data that the peer sends. Pass as `unread` the bytes that the present
+    /// protocol received but did not use. Reading resumes if it was
+    /// [paused](Self::pause_producing). Queued output is still sent; a producer stays registered,
+    /// and the buffer limit stays as it is.
     ///
-    /// If the connection is lost before that, the present protocol is told, and the new one is
-    /// dropped.
+    /// If the connection is lost before the switch, the present protocol gets `connection_lost`,
+    /// and the new one is dropped.
     ///
     /// ```
     /// use deferred_reactor::{Failure, net::{Protocol, Transport}, testing::MemoryReactor};
@@ -233,16 +236,16 @@ impl Transport {
         }
     }
 
-    /// Stops reading: the protocol is given no data until
-    /// [`resume_producing`](Self::resume_producing). It is still told when the peer closes its side
-    /// ([`peer_closed`](Protocol::peer_closed)), and when the connection breaks.
+    /// Stops reading: the protocol gets no data until [`resume_producing`](Self::resume_producing).
+    /// It is still called when the peer closes its side ([`peer_closed`](Protocol::peer_closed))
+    /// and when the connection breaks.
     pub fn pause_producing(&self) {
         if let Some(connection) = self.connection() {
             connection.flags.is_paused.set(true);
         }
     }
 
-    /// Goes on reading. Does not undo [`lose_connection`](Self::lose_connection).
+    /// Resumes reading. Does not undo [`lose_connection`](Self::lose_connection).
     pub fn resume_producing(&self) {
         if let Some((connection, core)) = self.connected()
             && connection.flags.is_paused.replace(false)
@@ -295,12 +298,12 @@ impl Transport {
         self.set(|flags| &flags.delivers_again);
     }
 
-    /// Registers something that writes by itself, to be paused and resumed as the peer reads
-    /// (Twisted's `registerProducer(producer, True)`); see [producers](super#producers).
+    /// Registers a push producer, which is paused and resumed as the peer reads (Twisted's
+    /// `registerProducer(producer, True)`); see [producers](super#producers).
     ///
-    /// Nothing is called here, unless more than the limit is queued already, which pauses it, or the
-    /// connection is lost, which stops it. A protocol or a cell that should be reached from
-    /// elsewhere too goes in as an `Rc`; another transport, as it is.
+    /// The producer is called inside this call in two cases: it is paused if more than the buffer
+    /// limit is queued, and stopped if the connection is lost. Wrap a producer that other code also
+    /// uses in an `Rc`; pass another transport as it is.
     ///
     /// # Errors
     ///
@@ -312,10 +315,11 @@ impl Transport {
         self.register(Producer::Push(Rc::new(producer)))
     }
 
-    /// Registers something that writes when it is asked to, which is here, and then whenever
-    /// everything is sent (Twisted's `registerProducer(producer, False)`).
+    /// Registers a pull producer, which writes one piece for each `resume_producing`: the first is
+    /// called here, the others whenever everything is sent (Twisted's `registerProducer(producer,
+    /// False)`).
     ///
-    /// If the connection is lost, it is not asked, but told to stop.
+    /// If the connection is lost, `stop_producing` is called instead.
     ///
     /// # Errors
     ///
@@ -327,8 +331,8 @@ impl Transport {
         self.register(Producer::Pull(Rc::new(producer)))
     }
 
-    /// Forgets the producer, which is told nothing. If the connection was to be closed, it is now,
-    /// once everything is sent.
+    /// Removes the producer without calling it. If [`lose_connection`](Self::lose_connection) waits
+    /// for this, the connection is closed once everything is sent.
     pub fn unregister_producer(&self) {
         if let Some((connection, core)) = self.connected() {
             let producer = connection.with_queue(Output::unregister).flatten();
@@ -344,15 +348,15 @@ impl Transport {
         connection.is_some_and(|connection| connection.with_queue(has_one) == Some(true))
     }
 
-    /// How much may be queued before a push producer is paused: 64 KiB unless set (Twisted's
-    /// `bufferSize`). Counts from the next write on.
+    /// Sets how many bytes may be queued before a push producer is paused: 64 KiB unless set
+    /// (Twisted's `bufferSize`). Applies from the next write on.
     ///
-    /// More than that is also what [`write_drained`](Protocol::write_drained) is told after.
+    /// [`write_drained`](Protocol::write_drained) is called after more than this was queued and then sent.
     pub fn set_buffer_limit(&self, bytes: usize) {
         self.with_output(|output| output.set_limit(bytes));
     }
 
-    /// Whether small writes are sent at once rather than held back for more (`TCP_NODELAY`).
+    /// Sets whether small writes are sent at once rather than collected (`TCP_NODELAY`).
     pub fn set_tcp_no_delay(&self, on: bool) {
         if let Some(connection) = self.connection()
             && let Some(stream) = &*connection.stream.borrow()
@@ -375,19 +379,19 @@ impl Transport {
         }
     }
 
-    /// The other end; `None` once the connection is lost.
+    /// The address of the peer; `None` once the connection is lost.
     pub fn peer(&self) -> Option<Address> {
         self.connection().map(|connection| connection.peer.clone())
     }
 
-    /// This end; `None` once the connection is lost.
+    /// The address of this end; `None` once the connection is lost.
     pub fn host(&self) -> Option<Address> {
         let connection = self.connection()?;
         let stream = connection.stream.borrow();
         stream.as_ref()?.local_address()
     }
 
-    /// Whether the connection is still there.
+    /// Returns `true` until the connection is lost.
     pub fn is_connected(&self) -> bool {
         self.connection().is_some()
     }
@@ -404,7 +408,7 @@ impl Transport {
         Some(Reactor::from_core(core))
     }
 
-    /// Makes all bytes from now on pass through these buckets.
+    /// Limits the connection to the rates of these buckets, from now on.
     pub(crate) fn throttle(&self, read: Option<&Rc<Bucket>>, write: Option<&Rc<Bucket>>) {
         if let Some((connection, core)) = self.connected() {
             let mut stream = connection.stream.borrow_mut();
@@ -415,12 +419,12 @@ impl Transport {
         }
     }
 
-    /// Marks the connection readable, where no event of the system will.
+    /// Marks the connection readable, when no event of the system will do so.
     pub(super) fn may_read_again(&self) {
         self.set(|flags| &flags.may_read);
     }
 
-    /// Marks the connection writable, where no event of the system will.
+    /// Marks the connection writable, when no event of the system will do so.
     pub(super) fn may_write_again(&self) {
         if let Some((connection, core)) = self.connected() {
             connection.flags.write_is_blocked.set(false);

@@ -1,12 +1,9 @@
-//! Datagrams.
+//! UDP ports.
 //!
-//! [`Reactor::listen_udp`](crate::Reactor::listen_udp) binds a socket and hands what comes to a
-//! [`DatagramProtocol`], one datagram at a time. The protocol answers through its
-//! [`UdpTransport`]. There is no connection to be lost and no stream to be cut: a datagram comes
-//! whole, or not at all, and an error in one does not close the port.
+//! [`Reactor::listen_udp`](crate::Reactor::listen_udp) binds a socket and passes each datagram to a [`DatagramProtocol`]. The protocol answers through its [`UdpTransport`]. UDP has no connections and no streams: a datagram arrives whole or not at all, and an error in one does not close the port.
 //!
-//! Sending goes to the system at once and is never queued here: what it has no room for is lost,
-//! as it could be anywhere on its way, and counted.
+//! Datagrams are sent at once and never queued: one that the system has no room for is dropped and
+//! counted.
 
 use std::cell::{Cell, RefCell};
 use std::error::Error;
@@ -24,14 +21,13 @@ use crate::health::{Callback, CallbackKind, Place};
 use crate::reactor::{Core, Descriptor, Interest, Reactor, Readiness, SlotId};
 use crate::time::TimeSource;
 
-/// Datagrams received before the others have their turn.
+/// Maximum number of datagrams received in one turn.
 const DATAGRAMS_PER_TURN: usize = 64;
 
-/// How often sending is tried when the system answers with what it knows about earlier datagrams.
+/// How many times a datagram is sent again when the system reports an error of an earlier one.
 const TRIES: usize = 4;
 
-/// What users write: what to do with the datagrams that come to one port (Twisted's
-/// `DatagramProtocol`).
+/// Handles the datagrams that arrive at one port (Twisted's `DatagramProtocol`).
 ///
 /// The reactor calls these methods one at a time, never one from inside another.
 ///
@@ -66,11 +62,11 @@ pub trait DatagramProtocol: 'static {
         let _ = transport;
     }
 
-    /// A datagram has come, whole: up to 65,507 bytes, and there may be none in it.
+    /// A datagram was received: 0 to 65,507 bytes.
     ///
     /// # Errors
     ///
-    /// Are logged, as panics are, and the port stays open.
+    /// Errors and panics are logged, and the port stays open.
     fn datagram_received(
         &mut self,
         transport: &UdpTransport,
@@ -78,8 +74,8 @@ pub trait DatagramProtocol: 'static {
         sender: SocketAddr,
     ) -> Result<(), Failure>;
 
-    /// Nobody listens where the transport is [connected](UdpTransport::connect) to, as far as the
-    /// system was told. Later datagrams may arrive all the same.
+    /// The system reported the [connected](UdpTransport::connect) port unreachable. Later datagrams
+    /// may arrive all the same.
     fn connection_refused(&mut self, transport: &UdpTransport) {
         let _ = transport;
     }
@@ -87,7 +83,7 @@ pub trait DatagramProtocol: 'static {
     /// The port is closed; called once, and last.
     fn stop_protocol(&mut self) {}
 
-    /// What it is called when it is slow.
+    /// Names the protocol in records of slow callbacks.
     #[doc(hidden)]
     fn type_name(&self) -> &'static str {
         std::any::type_name::<Self>()
@@ -101,18 +97,18 @@ pub(crate) struct Datagrams {
     address: SocketAddr,
     /// `None` once closed.
     socket: RefCell<Option<UdpSocket>>,
-    /// `None` once it was told of the end.
+    /// `None` once `stop_protocol` has been called.
     protocol: RefCell<Option<Box<dyn DatagramProtocol>>>,
-    /// Those who wait for the end.
+    /// Deferreds of `stop_listening`.
     ending: RefCell<Vec<Resolver<()>>>,
     peer: Cell<Option<SocketAddr>>,
-    /// The system said so when something was sent, and the protocol is to be told.
+    /// The system reported a refusal while sending; `connection_refused` is still to be called.
     was_refused: Cell<bool>,
     stats: Rc<Cell<UdpStats>>,
 }
 
 impl Datagrams {
-    /// Calls the protocol, and does what it could not have done to itself meanwhile.
+    /// Calls the protocol, then does what was requested during the call.
     fn tell(
         &self,
         what: &str,
@@ -140,7 +136,7 @@ impl Datagrams {
         }
     }
 
-    /// Closes the socket now. The protocol is told now, or when it returns if it is being called.
+    /// Closes the socket. `stop_protocol` is called now, or when the protocol returns from a call.
     fn close(&self) {
         if self.socket.take().is_some()
             && let Some(core) = self.core.upgrade()
@@ -150,7 +146,7 @@ impl Datagrams {
         self.end();
     }
 
-    /// Tells all who want to know that the port is closed, if the protocol is not being called.
+    /// Ends the protocol and fires the waiting Deferreds, unless the protocol is being called.
     fn end(&self) {
         let Ok(mut slot) = self.protocol.try_borrow_mut() else {
             return;
@@ -159,7 +155,8 @@ impl Datagrams {
         drop(slot);
         if let Some(mut protocol) = protocol {
             guard("stop_protocol", || protocol.stop_protocol());
-            // Not while it panics: two panics at once are the end of the process.
+            // Contained, because the protocol may be dropped during a panic, and a second panic
+            // aborts the process.
             guard("dropping the protocol of a port", || drop(protocol));
         }
         for resolver in self.ending.take() {
@@ -171,7 +168,8 @@ impl Datagrams {
         self.socket.borrow().is_none()
     }
 
-    /// Receives until there is nothing, or others should have a turn. `true` if there may be more.
+    /// Receives until no datagram is left, at most [`DATAGRAMS_PER_TURN`]. Returns `true` if there
+    /// may be more.
     fn receive(self: &Rc<Self>, buffer: &mut [u8]) -> bool {
         let transport = UdpTransport(Rc::downgrade(self));
         for _ in 0..DATAGRAMS_PER_TURN {
@@ -190,13 +188,13 @@ impl Datagrams {
                 Err(error) => match error.kind() {
                     io::ErrorKind::WouldBlock => return false,
                     io::ErrorKind::Interrupted => {}
-                    // What a peer says about one of our datagrams: it does not want it.
+                    // The peer refused one of our datagrams.
                     io::ErrorKind::ConnectionRefused | io::ErrorKind::ConnectionReset => {
                         self.refused(&transport);
                     }
-                    // What the network says about one of them. The next may get through.
+                    // The network failed for one datagram. The next may get through.
                     _ => {
-                        crate::logging::warn!(target: "reactor", "receiving on {}: {error}", self.address)
+                        crate::logging::warn!(target: "reactor", "cannot receive a datagram on {}: {error}; the port stays open", self.address)
                     }
                 },
             }
@@ -204,7 +202,7 @@ impl Datagrams {
         true
     }
 
-    /// Whether a datagram had come from somebody else before the transport was connected.
+    /// Whether a datagram came from another sender before the transport was connected.
     fn is_stranger(&self, sender: SocketAddr) -> bool {
         self.peer
             .get()
@@ -218,7 +216,7 @@ impl Datagrams {
         });
     }
 
-    /// Sends, through whichever call.
+    /// Sends with either system call.
     fn send(
         self: &Rc<Self>,
         send: impl Fn(&UdpSocket) -> io::Result<usize>,
@@ -235,8 +233,8 @@ impl Datagrams {
                 }
                 Err(error) => match error.kind() {
                     io::ErrorKind::Interrupted => {}
-                    // An answer to an earlier one, which the system tells once, to whoever comes
-                    // first. This one has not left yet.
+                    // The error belongs to an earlier datagram; the system reports it once, to the
+                    // next call. This datagram has not been sent yet.
                     io::ErrorKind::ConnectionRefused => {
                         if !self.was_refused.replace(true)
                             && let Some(core) = self.core.upgrade()
@@ -288,32 +286,31 @@ impl Descriptor for Datagrams {
     }
 }
 
-/// What a protocol says to its UDP port (Twisted's `IUDPTransport`).
+/// The handle through which a protocol sends datagrams (Twisted's `IUDPTransport`).
 ///
 /// Cheap to clone and to keep; it does not keep the port open. A datagram that the system has no
-/// room for is dropped and [counted](UdpStats::dropped), and that is not an error.
+/// room for is dropped and [counted](UdpStats::dropped); this is not an error.
 #[derive(Clone)]
 pub struct UdpTransport(Weak<Datagrams>);
 
 impl UdpTransport {
     /// Sends one datagram to an address, at once.
     ///
-    /// The address is a [`SocketAddr`], an IP address and a port, or both as text. Names are not
-    /// looked up, which would block the loop.
+    /// `to` is a [`SocketAddr`], an IP address and a port, or both as text. Names are refused,
+    /// because a lookup would block the loop.
     ///
     /// # Errors
     ///
-    /// [`UdpError::InvalidAddress`] for a name, for an address of the other family than the port's,
-    /// and, once the transport is [connected](Self::connect), for any other address than that;
-    /// [`UdpError::Closed`]; and [`UdpError::System`] for what the system refuses, such as a
-    /// datagram that is too long.
+    /// [`UdpError::InvalidAddress`] for a name, for an address of another IP family than the port's, and, on a [connected](Self::connect) transport, for another address; [`UdpError::Closed`]; and [`UdpError::System`] if the system refuses the datagram, for example because it is too long.
     pub fn send_to(&self, data: &[u8], to: impl UdpAddress) -> Result<(), UdpError> {
         let datagrams = self.open()?;
         let to = datagrams.checked(&to)?;
         match datagrams.peer.get() {
             None => datagrams.send(|socket| socket.send_to(data, to)),
             Some(peer) if peer == to => datagrams.send(|socket| socket.send(data)),
-            Some(_) => Err(InvalidAddressError::new(to, "the port is connected to another").into()),
+            Some(_) => {
+                Err(InvalidAddressError::new(to, "the port is connected to another address").into())
+            }
         }
     }
 
@@ -330,9 +327,9 @@ impl UdpTransport {
         datagrams.send(|socket| socket.send(data))
     }
 
-    /// From now on, only datagrams from and to this address. Nothing is sent by this.
+    /// Restricts the port to datagrams from and to one address. Sends nothing.
     ///
-    /// [`DatagramProtocol::connection_refused`] is told if nobody listens there.
+    /// [`DatagramProtocol::connection_refused`] is called if the system reports that no program listens there.
     ///
     /// # Errors
     ///
@@ -346,14 +343,13 @@ impl UdpTransport {
         let to = datagrams.checked(&to)?;
         if let Some(socket) = &*datagrams.socket.borrow() {
             socket.connect(to).map_err(UdpError::System)?;
-            // Where the address was an unspecified one, the system has chosen another.
+            // The system replaces an unspecified address by a real one.
             datagrams.peer.set(Some(socket.peer_addr().unwrap_or(to)));
         }
         Ok(())
     }
 
-    /// Whether datagrams may be sent to broadcast addresses (`SO_BROADCAST`; not unless this is
-    /// called).
+    /// Sets whether datagrams may be sent to broadcast addresses (`SO_BROADCAST`; off unless set).
     ///
     /// # Errors
     ///
@@ -366,7 +362,7 @@ impl UdpTransport {
         }
     }
 
-    /// The address that is bound, with the real port number; `None` once the port is closed.
+    /// The bound address, with the real port number; `None` once the port is closed.
     pub fn host(&self) -> Option<Address> {
         Some(Address::Udp(self.open().ok()?.address))
     }
@@ -376,10 +372,11 @@ impl UdpTransport {
         self.open().ok()?.peer.get().map(Address::Udp)
     }
 
-    /// Closes the port: nothing more is received, and the number can be bound again at once.
+    /// Closes the port: no more datagrams are received, and the port number can be bound again at
+    /// once.
     ///
-    /// The Deferred fires when [`stop_protocol`](DatagramProtocol::stop_protocol) has been called.
-    /// That is at once, or, from inside the protocol, when it returns.
+    /// The Deferred fires once [`stop_protocol`](DatagramProtocol::stop_protocol) has been called:
+    /// at once, or, if called inside the protocol, when the protocol returns.
     #[track_caller]
     pub fn stop_listening(&self) -> Deferred<()> {
         let Some(datagrams) = self.0.upgrade() else {
@@ -411,12 +408,18 @@ impl UdpTransport {
 }
 
 impl Datagrams {
-    /// The address in numbers, if this port can reach it.
+    /// The numeric address, if this port can reach it.
     fn checked(&self, to: &impl UdpAddress) -> Result<SocketAddr, InvalidAddressError> {
         let to = to.to_socket_address()?;
         match (self.address.is_ipv4(), to.is_ipv4()) {
-            (true, false) => Err(InvalidAddressError::new(to, "the port is an IPv4 one")),
-            (false, true) => Err(InvalidAddressError::new(to, "the port is an IPv6 one")),
+            (true, false) => Err(InvalidAddressError::new(
+                to,
+                "the port is bound to an IPv4 address",
+            )),
+            (false, true) => Err(InvalidAddressError::new(
+                to,
+                "the port is bound to an IPv6 address",
+            )),
             _ => Ok(to),
         }
     }
@@ -431,7 +434,7 @@ impl fmt::Debug for UdpTransport {
     }
 }
 
-/// A UDP port, as whoever opened it sees it (Twisted's `IListeningPort`).
+/// The handle of an open UDP port (Twisted's `IListeningPort`).
 ///
 /// Dropping it leaves the port open; the reactor closes it when it stops.
 #[derive(Clone)]
@@ -442,7 +445,7 @@ pub struct UdpPort {
 }
 
 impl UdpPort {
-    /// Receives on a socket, and starts the protocol.
+    /// Opens the port on a socket, and starts the protocol.
     pub(super) fn open(
         core: &Rc<Core>,
         mut socket: UdpSocket,
@@ -475,12 +478,12 @@ impl UdpPort {
         })
     }
 
-    /// The address that is bound, with the real port number (Twisted's `getHost`).
+    /// The bound address, with the real port number (Twisted's `getHost`).
     pub fn address(&self) -> &Address {
         &self.address
     }
 
-    /// What the protocol was given, to send through.
+    /// The transport of the protocol, to send through.
     pub fn transport(&self) -> &UdpTransport {
         &self.transport
     }
@@ -491,7 +494,7 @@ impl UdpPort {
         self.transport.stop_listening()
     }
 
-    /// How many datagrams have come and gone; also once it is closed.
+    /// Numbers of datagrams so far; also after the port is closed.
     pub fn stats(&self) -> UdpStats {
         self.stats.get()
     }
@@ -506,22 +509,21 @@ impl fmt::Debug for UdpPort {
     }
 }
 
-/// The datagrams of one port; from [`UdpPort::stats`].
+/// Numbers of datagrams of one port; from [`UdpPort::stats`].
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct UdpStats {
-    /// Those handed to the protocol.
+    /// Datagrams passed to the protocol.
     pub received: u64,
-    /// Those that the system has taken.
+    /// Datagrams accepted by the system for sending.
     pub sent: u64,
-    /// Those that it had no room for.
+    /// Datagrams dropped because the system had no room.
     pub dropped: u64,
 }
 
-/// Where a datagram may be sent: an IP address and a port, in numbers or as text.
+/// A destination of a datagram: an IP address and a port, in numbers or as text.
 ///
-/// It stands for these types and for no others, all of which can be understood without asking a
-/// name server.
+/// Implemented for types that need no lookup of a name, and sealed.
 pub trait UdpAddress: private::Sealed {
     #[doc(hidden)]
     fn to_socket_address(&self) -> Result<SocketAddr, InvalidAddressError>;
@@ -598,13 +600,13 @@ impl<A: UdpAddress + ?Sized> UdpAddress for &A {
     }
 }
 
-/// A datagram cannot be sent there (Twisted's `InvalidAddressError`).
+/// A datagram cannot be sent to this address (Twisted's `InvalidAddressError`).
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct InvalidAddressError {
     /// The address as it was given.
     pub address: String,
-    /// What is wrong with it.
+    /// Why the address cannot be used.
     pub reason: &'static str,
 }
 
@@ -623,22 +625,22 @@ impl fmt::Display for InvalidAddressError {
 
 impl Error for InvalidAddressError {}
 
-/// Why a datagram was not sent, or a transport not connected.
+/// Why a datagram was not sent, or a transport was not connected.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum UdpError {
     /// The address is a name, or one that this port cannot reach.
     InvalidAddress(InvalidAddressError),
-    /// [`UdpTransport::write`] needs a transport that is connected.
+    /// [`UdpTransport::write`] was called on a transport that is not connected.
     NotConnected,
-    /// A transport can be connected once.
+    /// The transport is connected already; it can be connected once.
     AlreadyConnected {
-        /// The address that it is connected to.
+        /// The address it is connected to.
         peer: SocketAddr,
     },
     /// The port is closed.
     Closed,
-    /// The system refused it.
+    /// The system refused the call.
     System(io::Error),
 }
 
@@ -652,12 +654,14 @@ impl fmt::Display for UdpError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::InvalidAddress(error) => error.fmt(f),
-            Self::NotConnected => f.write_str("the UDP port is not connected to anybody"),
+            Self::NotConnected => {
+                f.write_str("the UDP port is not connected: call connect first, or send_to")
+            }
             Self::AlreadyConnected { peer } => {
                 write!(f, "the UDP port is connected to {peer} already")
             }
             Self::Closed => f.write_str("the UDP port is closed"),
-            Self::System(_) => f.write_str("the system refused a datagram"),
+            Self::System(_) => f.write_str("the system refused a call on the UDP port"),
         }
     }
 }

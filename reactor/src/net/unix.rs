@@ -1,18 +1,18 @@
 //! UNIX sockets, and the files that name them.
 //!
-//! A socket file outlives a server that dies, and no server can bind while it is there. So one that
-//! nobody answers at is replaced. Nothing else is: not a file of another kind, not one that may not
-//! be connected to, and not a server that is alive, however busy.
+//! A socket file outlives a server that dies, and no server can bind its path while the file
+//! exists. So a file at which no server answers is replaced. Other files stay: files of another
+//! kind, sockets that we may not connect to, and sockets of a live server, however busy.
 //!
-//! Servers that start at the same time must not take each other's file for that of the dead one, and
-//! the system does not tell a server that has bound its socket and does not listen yet from a dead
-//! one. So whoever takes a path has a [`Lock`] while it does: an flock(2) on a second file beside the
-//! first. That file is made for it, and is there for less than a millisecond; a file of that name
-//! that is there already is locked as it is, and neither changed nor removed.
+//! Servers that start at the same time must not take each other's file for that of a dead server:
+//! the system does not distinguish a server that has bound its socket and does not listen yet from
+//! a dead one. So a server holds a [`Lock`] while it takes a path: an flock(2) on a second file
+//! beside the first. The lock file is created for this and exists for less than a millisecond. If a
+//! file of that name exists already, it is locked, and neither changed nor removed.
 //!
-//! Servers of other kinds know nothing of the lock, and there is no way to remove a file only if it
-//! is a certain one; so a file is [moved aside](remove_if) first, looked at once more there, where
-//! nobody can replace it, and put back if it is not the one.
+//! Other programs do not know the lock, and no system call removes a file only if it is a certain
+//! one. So a file is first [moved aside](remove_if), checked there, where no program replaces it,
+//! and put back if it is the wrong one.
 
 use std::collections::hash_map::RandomState;
 use std::fs::{self, Metadata};
@@ -31,22 +31,22 @@ use socket2::{Domain, SockAddr, Socket, Type};
 
 use super::{Address, UnixServerEndpoint};
 
-/// Connections that the system keeps for us; most systems have a lower limit of their own.
+/// Length of the queue of connections; most systems have a lower limit of their own.
 const BACKLOG: i32 = 1024;
 
-/// How often the file of a lock may be removed by its owner while it is being locked here.
+/// How often to try again when a lock file is removed by its owner while it is being locked.
 const LOCK_ATTEMPTS: usize = 8;
 
 /// A listening socket and its file.
 #[derive(Debug)]
 pub(crate) struct UnixAcceptor {
-    /// Dropped first: as long as the socket is open, its file is no other one.
+    /// Dropped first: while the socket is open, no other server takes the path.
     _file: Option<SocketFile>,
     pub(crate) socket: UnixListener,
 }
 
 impl UnixAcceptor {
-    /// Of a socket that somebody else has opened, whose file stays.
+    /// Uses a socket that was opened elsewhere; its file is not removed.
     pub(crate) fn adopt(socket: UnixListener) -> Self {
         Self {
             _file: None,
@@ -55,7 +55,7 @@ impl UnixAcceptor {
     }
 }
 
-/// Begins to listen, in place of a server that is dead.
+/// Starts to listen, in place of a dead server if there is one.
 pub(crate) fn listen(endpoint: &UnixServerEndpoint) -> io::Result<UnixAcceptor> {
     let UnixServerEndpoint { path, mode } = endpoint;
     let address = SockAddr::unix(path)?;
@@ -71,12 +71,12 @@ pub(crate) fn listen(endpoint: &UnixServerEndpoint) -> io::Result<UnixAcceptor> 
             if error.kind() != io::ErrorKind::AddrInUse || !remove_dead(path)? {
                 return Err(error);
             }
-            // If somebody was faster, it is theirs.
+            // If another server was faster, the path belongs to that one.
             socket.bind(&address)?;
         }
         let file = SocketFile::find(path)?;
         if let Some(mode) = mode {
-            // Before it listens, nobody can connect.
+            // Before the socket listens, no client can connect.
             fs::set_permissions(path, fs::Permissions::from_mode(*mode))?;
         }
         socket.listen(BACKLOG)?;
@@ -88,10 +88,11 @@ pub(crate) fn listen(endpoint: &UnixServerEndpoint) -> io::Result<UnixAcceptor> 
     })
 }
 
-/// Keeps others from taking a path at the same time. The system ends it with the process.
+/// Prevents two servers from taking a path at the same time. The system releases it when the
+/// process ends.
 struct Lock {
     file: fs::File,
-    /// Where the file is, if it was made here.
+    /// The path of the lock file, if it was created here.
     made: Option<PathBuf>,
 }
 
@@ -123,8 +124,8 @@ impl Lock {
         Err(io::Error::new(io::ErrorKind::AddrInUse, text))
     }
 
-    /// Makes the file. It is locked before it has its name, so that nobody else locks it first, and
-    /// leaves it to us to remove. `None` if there is a file of that name.
+    /// Creates the lock file. It is locked before it gets its name, so that no other server locks
+    /// it first. `None` if a file of that name exists.
     fn make(name: &Path) -> io::Result<Option<Self>> {
         if fs::symlink_metadata(name).is_ok() {
             return Ok(None);
@@ -146,7 +147,7 @@ impl Lock {
         }
     }
 
-    /// Locks a file that somebody else has made, for whatever. `None` if it was removed meanwhile.
+    /// Locks an existing file. `None` if it was removed meanwhile.
     fn take_existing(name: &Path) -> io::Result<Option<Self>> {
         let file = fs::OpenOptions::new()
             .read(true)
@@ -160,7 +161,8 @@ impl Lock {
 
 impl Drop for Lock {
     fn drop(&mut self) {
-        // While it is still locked: whoever locks it next finds that it is gone, and makes another.
+        // Removed while still locked: the next process that locks it finds that it is gone, and
+        // creates another.
         if let Some(name) = &self.made
             && let Ok(made) = self.file.metadata()
         {
@@ -173,7 +175,7 @@ fn is_same(one: &Metadata, other: &Metadata) -> bool {
     (one.dev(), one.ino()) == (other.dev(), other.ino())
 }
 
-/// Begins to connect, without waiting: `WouldBlock` if the server has too many waiting.
+/// Starts to connect, without waiting: `WouldBlock` if the server's queue is full.
 pub(crate) fn connect(path: &Path) -> io::Result<UnixStream> {
     UnixStream::connect_addr(&socket_address(path)?)
 }
@@ -190,7 +192,7 @@ fn socket_address(path: &Path) -> io::Result<SocketAddr> {
     SocketAddr::from_pathname(path)
 }
 
-/// An address of the system as one of ours.
+/// Converts an address of the system.
 pub(crate) fn address(address: &SocketAddr) -> Address {
     #[cfg(target_os = "linux")]
     if let Some(name) = address.as_abstract_name() {
@@ -200,10 +202,10 @@ pub(crate) fn address(address: &SocketAddr) -> Address {
     Address::Unix(address.as_pathname().map(Path::to_owned))
 }
 
-/// The file of a socket that we have bound; removed when dropped, if it is still there.
+/// The file of a socket bound here; removed on drop, if it is still the same file.
 #[derive(Debug)]
 struct SocketFile {
-    /// Absolute, as the program may change its directory.
+    /// Absolute, because the program may change its directory.
     path: PathBuf,
     device: u64,
     inode: u64,
@@ -222,14 +224,15 @@ impl SocketFile {
 
 impl Drop for SocketFile {
     fn drop(&mut self) {
-        // Whoever has removed or replaced it will know why; nobody is here to be told.
+        // If another program removed or replaced the file, there is nothing to do.
         let _ = remove_if(&self.path, |_, found| {
             (found.dev(), found.ino()) == (self.device, self.inode)
         });
     }
 }
 
-/// Removes the socket file of a server that is dead. `false` if it is none.
+/// Removes the socket file of a dead server. Returns `false` if the server is alive or the file is
+/// none.
 fn remove_dead(path: &Path) -> io::Result<bool> {
     let found = match fs::symlink_metadata(path) {
         Ok(found) => found,
@@ -239,14 +242,14 @@ fn remove_dead(path: &Path) -> io::Result<bool> {
     if !found.file_type().is_socket() || !is_dead(path) {
         return Ok(false);
     }
-    // Numbers of files are used again, moments are not.
+    // Inode numbers are reused; modification times are not.
     let identity = |file: &Metadata| (file.dev(), file.ino(), file.mtime(), file.mtime_nsec());
     or_gone(remove_if(path, |path, now| {
         identity(now) == identity(&found) && is_dead(path)
     }))
 }
 
-/// What is not there was removed by somebody else.
+/// Treats a missing file as removed by another process.
 fn or_gone(removed: io::Result<bool>) -> io::Result<bool> {
     match removed {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(true),
@@ -254,12 +257,13 @@ fn or_gone(removed: io::Result<bool>) -> io::Result<bool> {
     }
 }
 
-/// Whether nobody listens there, as far as we may know.
+/// Whether no server listens there. A socket that we may not connect to counts as alive.
 fn is_dead(path: &Path) -> bool {
     matches!(connect(path), Err(error) if error.kind() == io::ErrorKind::ConnectionRefused)
 }
 
-/// Removes a file if it is the one that is meant, whoever else may replace it at the same time.
+/// Removes a file if it is the one that `is_meant` describes, even if others replace it at the same
+/// time.
 fn remove_if(path: &Path, is_meant: impl Fn(&Path, &Metadata) -> bool) -> io::Result<bool> {
     if !is_meant(path, &fs::symlink_metadata(path)?) {
         return Ok(false);
@@ -270,7 +274,8 @@ fn remove_if(path: &Path, is_meant: impl Fn(&Path, &Metadata) -> bool) -> io::Re
         fs::remove_file(&aside)?;
         return Ok(true);
     }
-    // Somebody has replaced it between the two looks. A link does not take the place of a third.
+    // Another process replaced the file between the two checks. A hard link does not overwrite a
+    // third file.
     match fs::hard_link(&aside, path) {
         Ok(()) => fs::remove_file(&aside)?,
         Err(_) => fs::rename(&aside, path)?,
@@ -278,12 +283,12 @@ fn remove_if(path: &Path, is_meant: impl Fn(&Path, &Metadata) -> bool) -> io::Re
     Ok(false)
 }
 
-/// Digits that no other file name ends in.
+/// Random digits for a file name that is not in use.
 fn random() -> String {
     format!("{:016x}", RandomState::new().hash_one(()))
 }
 
-/// A file of the same name with something behind it.
+/// The path with an extension appended to the file name.
 fn beside(path: &Path, extension: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(".");

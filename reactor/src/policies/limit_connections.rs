@@ -1,4 +1,4 @@
-//! How many connections a factory has at once.
+//! Limits the number of connections of a factory.
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -9,7 +9,7 @@ use std::rc::Rc;
 use super::{Around, ProtocolWrapper};
 use crate::net::{Address, Factory, FactoryIdentity, Port, Protocol};
 
-/// Refuses connections beyond a limit, in all or for each peer (Twisted's
+/// Refuses connections above a limit, in total or for each peer (Twisted's
 /// `LimitTotalConnectionsFactory` and `LimitConnectionsByPeer`).
 ///
 /// A refused connection is closed at once, and the wrapped factory is not asked for a protocol. A
@@ -46,7 +46,7 @@ pub struct LimitConnectionsFactory<F> {
     places: Rc<Places>,
 }
 
-/// Who is connected.
+/// The connected peers.
 #[derive(Default)]
 struct Places {
     taken: Cell<usize>,
@@ -67,22 +67,22 @@ impl<F: Factory> LimitConnectionsFactory<F> {
         }
     }
 
-    /// Sets how many connections there are at most (no limit unless set; 0 refuses all).
+    /// Sets the maximum number of connections (no limit unless set; 0 refuses all).
     #[must_use]
     pub fn max_connections(mut self, count: usize) -> Self {
         self.max_connections = count;
         self
     }
 
-    /// Sets how many connections each peer has at most (no limit unless set; 0 refuses all peers that
-    /// have an IP address).
+    /// Sets the maximum number of connections for each peer (no limit unless set; 0 refuses all
+    /// peers that have an IP address).
     #[must_use]
     pub fn max_connections_per_peer(mut self, count: usize) -> Self {
         self.max_connections_per_peer = count;
         self
     }
 
-    /// Returns how many connections there are, were accepted, and were refused.
+    /// Returns the numbers of connections now connected, accepted so far, and refused so far.
     pub fn counts(&self) -> ConnectionCounts {
         let places = &self.places;
         ConnectionCounts {
@@ -93,7 +93,7 @@ impl<F: Factory> LimitConnectionsFactory<F> {
         }
     }
 
-    /// A place for a connection from `peer`, if there is one.
+    /// Reserves a place for a connection from `peer`, if one is free.
     fn place_for(&self, peer: &Address) -> Option<Place> {
         let places = &self.places;
         let count = |refused: &Cell<u64>| refused.set(refused.get() + 1);
@@ -121,7 +121,7 @@ impl<F: Factory> LimitConnectionsFactory<F> {
 
 impl<F: Factory> Factory for LimitConnectionsFactory<F> {
     fn build_protocol(&self, peer: &Address) -> Option<Box<dyn Protocol>> {
-        // Before the protocol: it goes with the place if there is none, or if making it panics.
+        // Reserved first: the place is freed if there is no protocol, or if making it panics.
         let place = self.place_for(peer)?;
         let protocol = self.factory.build_protocol(peer)?;
         let accepted = &self.places.accepted;
@@ -156,7 +156,7 @@ impl<F> fmt::Debug for LimitConnectionsFactory<F> {
     }
 }
 
-/// The place of one connection, which is free again when this is dropped.
+/// The place of one connection, which is freed on drop.
 struct Place {
     places: Rc<Places>,
     peer: Option<IpAddr>,
@@ -170,7 +170,7 @@ impl Drop for Place {
         places.taken.set(places.taken.get() - 1);
         if let Some(peer) = self.peer {
             let mut by_peer = places.by_peer.borrow_mut();
-            // Nothing is kept of those who have gone.
+            // Peers without connections are removed.
             match by_peer.get_mut(&peer) {
                 Some(taken) if *taken > 1 => *taken -= 1,
                 _ => drop(by_peer.remove(&peer)),
@@ -179,7 +179,7 @@ impl Drop for Place {
     }
 }
 
-/// What counts as one peer.
+/// The network that counts as one peer.
 fn network(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(address) => {
@@ -190,23 +190,23 @@ fn network(address: IpAddr) -> IpAddr {
     }
 }
 
-/// What became of the connections to a [`LimitConnectionsFactory`]; from
+/// Numbers of connections of a [`LimitConnectionsFactory`]; from
 /// [`counts`](LimitConnectionsFactory::counts).
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ConnectionCounts {
-    /// Connections that are there now.
+    /// Connections open now.
     pub connected: usize,
     /// Connections that got a protocol so far.
     pub accepted: u64,
-    /// Connections that were refused because there were too many in all.
+    /// Connections refused because of the total limit.
     pub refused: u64,
-    /// Connections that were refused because their peer had too many.
+    /// Connections refused because of the limit for their peer.
     pub refused_by_peer: u64,
 }
 
 impl ConnectionCounts {
-    /// All connections that were refused, for whatever reason.
+    /// Total number of refused connections.
     pub fn total_refused(&self) -> u64 {
         self.refused + self.refused_by_peer
     }

@@ -1,6 +1,7 @@
-//! Limits for the connections of a factory: how many there are, and how fast they are.
+//! Limits for the connections of a factory: their number and their speed.
 //!
-//! A policy is a factory that wraps another factory, which may be a policy as well (Twisted's
+//! A policy is a factory that wraps another factory, which may be a policy too (Twisted's
+//! `twisted.protocols.policies`):
 //! `twisted.protocols.policies`):
 //!
 //! ```

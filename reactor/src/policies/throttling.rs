@@ -1,4 +1,4 @@
-//! How many bytes a second the connections of a factory take and send.
+//! Limits the bytes per second of the connections of a factory.
 
 use std::fmt;
 use std::rc::Rc;
@@ -9,11 +9,11 @@ use crate::net::{
     Address, Bucket, ClientFactory, Connector, Factory, FactoryIdentity, Port, Protocol, Transport,
 };
 
-/// Limits how many bytes a second connections receive and send (Twisted's `ThrottlingFactory`).
+/// Limits how many bytes per second connections receive and send (Twisted's `ThrottlingFactory`).
 ///
 /// All connections of the factory share each limit evenly. With
-/// [`per_connection`](Self::per_connection), each connection has the limits for itself. After some time
-/// without traffic, a quarter of a second's bytes pass at once.
+/// [`per_connection`](Self::per_connection), each connection has its own limits. After a pause, the
+/// bytes of a quarter of a second may pass at once.
 ///
 /// At the read limit, nothing is read, and the peer has to wait. At the write limit, bytes stay in the
 /// transport, as they do when a peer reads slowly: producers are paused, and
@@ -57,7 +57,7 @@ pub struct ThrottlingFactory<F> {
 }
 
 impl<F: Factory> ThrottlingFactory<F> {
-    /// Wraps `factory`, without a limit so far. Limits are shared by all connections.
+    /// Wraps `factory`, without limits so far. All connections share the limits.
     pub fn new(factory: F) -> Self {
         Self {
             factory,
@@ -67,7 +67,7 @@ impl<F: Factory> ThrottlingFactory<F> {
         }
     }
 
-    /// Wraps `factory`, without a limit so far. Each connection has the limits for itself.
+    /// Wraps `factory`, without limits so far. Each connection has its own limits.
     pub fn per_connection(factory: F) -> Self {
         Self {
             is_per_connection: true,
@@ -75,31 +75,31 @@ impl<F: Factory> ThrottlingFactory<F> {
         }
     }
 
-    /// Sets how many bytes a second are read at most (no limit unless set).
+    /// Sets the maximum number of bytes read per second (no limit unless set).
     ///
     /// # Panics
     ///
-    /// If it is 0: nothing would ever be read.
+    /// If it is 0.
     #[must_use]
     pub fn read_limit(mut self, bytes_per_second: u64) -> Self {
         self.read = Some(bucket("read_limit", bytes_per_second));
         self
     }
 
-    /// Sets how many bytes a second are sent at most (no limit unless set).
+    /// Sets the maximum number of bytes sent per second (no limit unless set).
     ///
     /// # Panics
     ///
-    /// If it is 0: nothing would ever be sent.
+    /// If it is 0.
     #[must_use]
     pub fn write_limit(mut self, bytes_per_second: u64) -> Self {
         self.write = Some(bucket("write_limit", bytes_per_second));
         self
     }
 
-    /// Returns how many bytes have passed, and how often a connection had to wait. A direction without
-    /// a limit is not counted, nor is a factory that was made by
-    /// [`per_connection`](Self::per_connection): these counts stay at 0.
+    /// Returns how many bytes have passed, and how often a connection had to wait. Only a direction
+    /// with a limit is counted. With [`per_connection`](Self::per_connection), all counts stay at
+    /// 0.
     pub fn counts(&self) -> ThrottlingCounts {
         let count = |bucket: &Option<Rc<Bucket>>, look: fn(&Bucket) -> u64| {
             bucket.as_deref().map_or(0, look)
@@ -197,7 +197,8 @@ impl Around for Throttle {
     }
 }
 
-/// What has passed through a [`ThrottlingFactory`]; from [`counts`](ThrottlingFactory::counts).
+/// Numbers of bytes and waits of a [`ThrottlingFactory`]; from
+/// [`counts`](ThrottlingFactory::counts).
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ThrottlingCounts {

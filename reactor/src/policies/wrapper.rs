@@ -1,18 +1,17 @@
-//! A protocol around another one.
+//! Protocols that wrap another protocol.
 
 use crate::deferred::Failure;
 use crate::net::{Protocol, Transport};
 
-/// What a policy does beside a protocol. When it is dropped, the connection is over, or was never
-/// made.
+/// The actions of a policy around a protocol. Dropped when the connection ends, or is never made.
 pub(super) trait Around: 'static {
-    /// The connection is there; the protocol is told next.
+    /// The connection was established; `connection_made` of the protocol follows.
     fn connection_made(&mut self, transport: &Transport) {
         let _ = transport;
     }
 }
 
-/// A protocol, and what goes around it (Twisted's `ProtocolWrapper`).
+/// A protocol and the policy around it (Twisted's `ProtocolWrapper`).
 pub(super) struct ProtocolWrapper<A> {
     protocol: Box<dyn Protocol>,
     around: A,

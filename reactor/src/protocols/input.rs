@@ -1,4 +1,4 @@
-//! Input that a receiver keeps until the rest of it has come, or until it may deliver it.
+//! Received bytes that a receiver keeps, until a message is complete or may be delivered.
 
 /// Bytes that were received and not yet delivered.
 ///
@@ -7,7 +7,7 @@
 #[derive(Debug, Default)]
 pub(super) struct Input {
     bytes: Vec<u8>,
-    /// What comes before was delivered.
+    /// Bytes before this index were delivered.
     start: usize,
 }
 
@@ -22,8 +22,8 @@ impl Input {
 
     /// Adds bytes at the end.
     pub(super) fn push(&mut self, data: &[u8]) {
-        // Only where the delivered part is the larger one, so that each move of the rest is paid for
-        // by as many delivered bytes.
+        // Only if more than half is delivered, so that each byte is moved at most once for every
+        // byte delivered.
         if self.start > self.bytes.len() / 2 {
             self.bytes.drain(..self.start);
             self.start = 0;
@@ -31,14 +31,14 @@ impl Input {
         self.bytes.extend_from_slice(data);
     }
 
-    /// Puts bytes before all others.
+    /// Adds bytes before all others.
     pub(super) fn push_front(&mut self, data: Vec<u8>) {
         let behind = std::mem::replace(&mut self.bytes, data);
         self.bytes.extend_from_slice(&behind[self.start..]);
         self.start = 0;
     }
 
-    /// Forgets the first `count` bytes, and the buffer with the last of them.
+    /// Removes the first `count` bytes, and frees the buffer when it is empty.
     pub(super) fn consume(&mut self, count: usize) {
         self.start += count;
         debug_assert!(self.start <= self.bytes.len());
@@ -48,13 +48,13 @@ impl Input {
     }
 }
 
-/// Hands input to `deliver`, which tells how much of it it has used, and keeps the rest.
+/// Passes input to `deliver`, which returns how many bytes it has used, and keeps the rest.
 ///
-/// Input that is whole is delivered where it lies, without a copy.
+/// Input with complete messages is delivered in place, without a copy.
 ///
 /// # Errors
 ///
-/// That of `deliver`, after which the input is forgotten: the connection ends.
+/// The error of `deliver`, after which the input is dropped: the connection ends.
 pub(super) fn feed<E>(
     kept: &mut Input,
     data: &[u8],

@@ -1,4 +1,4 @@
-//! Lines: what users write, and what puts the lines together.
+//! Lines: the trait that users implement, and the receiver that splits input into lines.
 
 use std::fmt;
 
@@ -12,12 +12,12 @@ use crate::net::{Protocol, Transport};
 /// The longest line unless set, in bytes: Twisted's `MAX_LENGTH`.
 const MAX_LENGTH: usize = 16_384;
 
-/// One end of a connection that speaks in lines; a [`LineReceiver`] makes a protocol of it.
+/// One end of a connection that exchanges lines; a [`LineReceiver`] makes a [`Protocol`] of it.
 ///
-/// The methods are called one at a time, as those of a [`Protocol`] are. One that returns an error or
-/// panics loses its connection, and the error is the reason that `connection_lost` gets.
+/// The methods are called one at a time, as those of a [`Protocol`]. If one returns an error or
+/// panics, its connection is closed, and `connection_lost` gets the error.
 ///
-/// A command line that announces raw data, and what is to be done with them:
+/// An example of a command that announces raw data:
 ///
 /// ```
 /// use deferred_reactor::protocols::{LineProtocol, LineReceiver, LineTransport};
@@ -57,7 +57,7 @@ const MAX_LENGTH: usize = 16_384;
 /// # Ok::<(), Failure>(())
 /// ```
 pub trait LineProtocol: 'static {
-    /// The connection is there. `lines` may be cloned and kept.
+    /// The connection was established. `lines` may be cloned and kept.
     ///
     /// # Errors
     ///
@@ -67,7 +67,7 @@ pub trait LineProtocol: 'static {
         Ok(())
     }
 
-    /// A line has come; it is given without its delimiter, and may be empty (Twisted's
+    /// A line was received. `line` is without its delimiter, and may be empty (Twisted's
     /// `lineReceived`).
     ///
     /// # Errors
@@ -75,12 +75,13 @@ pub trait LineProtocol: 'static {
     /// Ends the connection.
     fn line_received(&mut self, lines: &LineTransport, line: &[u8]) -> Result<(), Failure>;
 
-    /// Bytes have come after [`set_raw_mode`](LineTransport::set_raw_mode): any number, but not none
-    /// (Twisted's `rawDataReceived`).
+    /// Bytes were received in [raw mode](LineTransport::set_raw_mode): one or more (Twisted's
+    /// `rawDataReceived`).
     ///
     /// # Errors
     ///
-    /// Ends the connection. So does the method of a protocol that sets raw mode and does not have it.
+    /// Ends the connection. The default returns an error, so a protocol that sets raw mode must
+    /// override it.
     fn raw_data_received(&mut self, lines: &LineTransport, data: &[u8]) -> Result<(), Failure> {
         let _ = (lines, data);
         Err(Failure::message(format!(
@@ -89,12 +90,12 @@ pub trait LineProtocol: 'static {
         )))
     }
 
-    /// A line is longer than [`max_length`](LineReceiver::max_length) (Twisted's
-    /// `lineLengthExceeded`). Called once for each such line, and as soon as that is certain: `line` is
-    /// what has come of it.
+    /// A line is longer than [`max_length`](LineReceiver::max_length) bytes (Twisted's
+    /// `lineLengthExceeded`). Called once for each such line, as soon as it is certain; `line` is
+    /// the part received so far.
     ///
-    /// Closes the connection unless overridden. If it stays open, the rest of that line is skipped,
-    /// and the next line is delivered.
+    /// The default closes the connection. If it stays open, the rest of the line is skipped, and
+    /// the next line is delivered.
     ///
     /// # Errors
     ///
@@ -105,8 +106,8 @@ pub trait LineProtocol: 'static {
         Ok(())
     }
 
-    /// The peer will send no more; see [`Protocol::read_connection_lost`]. Closes the connection once
-    /// everything is sent, unless overridden.
+    /// The peer has closed its sending side; see [`Protocol::read_connection_lost`]. The default
+    /// closes the connection once everything is sent.
     fn read_connection_lost(&mut self, lines: &LineTransport) {
         lines.lose_connection();
     }
@@ -122,17 +123,17 @@ pub trait LineProtocol: 'static {
         let _ = lines;
     }
 
-    /// The system takes no more for now; see [`Protocol::write_blocked`].
+    /// The system accepts no more output for now; see [`Protocol::write_blocked`].
     fn write_blocked(&mut self, lines: &LineTransport) {
         let _ = lines;
     }
 
-    /// Everything that was written has left, after it had jammed; see [`Protocol::write_drained`].
+    /// The system has accepted all output after a congestion; see [`Protocol::write_drained`].
     fn write_drained(&mut self, lines: &LineTransport) {
         let _ = lines;
     }
 
-    /// The connection is gone; called once, and last. See [`Protocol::connection_lost`].
+    /// The connection has ended; called once, and last. See [`Protocol::connection_lost`].
     fn connection_lost(&mut self, reason: &Failure) {
         let _ = reason;
     }
@@ -168,42 +169,42 @@ pub struct LineReceiver<P> {
     protocol: P,
     delimiter: Vec<u8>,
     max_length: usize,
-    /// From the beginning of the connection.
+    /// `Some` from the start of the connection.
     lines: Option<LineTransport>,
     kept: Input,
     cutter: Cutter,
 }
 
-/// Where the search for the end of a line is.
+/// The state of the search for the end of a line.
 #[derive(Debug, Default)]
 struct Cutter {
-    /// Bytes of the line at hand that were searched.
+    /// Number of bytes of the current line that were searched.
     searched: usize,
-    /// The line at hand is too long, and was reported: it is skipped.
+    /// The current line is too long and was reported: it is skipped.
     skips: bool,
 }
 
-/// What the input begins with.
+/// The beginning of the input.
 enum Cut {
     /// A line of this length, and its delimiter.
     Line(usize),
-    /// The end of a line that is skipped, of this length with its delimiter.
+    /// The end of a skipped line, of this length with its delimiter.
     Skipped(usize),
-    /// Part of a line that is too long, which was not reported yet.
+    /// Part of a line that is too long and was not reported yet.
     TooLong,
     /// Part of a line.
     Nothing,
 }
 
 impl Cutter {
-    /// Looks for a line at the beginning of `input`, which begins as it did in the call before unless
-    /// that has found one.
+    /// Looks for a line at the beginning of `input`. Unless the previous call found one, `input`
+    /// must begin with the same bytes as then.
     fn cut(&mut self, input: &[u8], delimiter: &[u8], max_length: usize) -> Cut {
         let Some(&last) = delimiter.last() else {
             return Cut::Nothing; // `LineReceiver::delimiter` takes none that is empty
         };
-        // The last byte of the delimiter is looked for: all that lies before it is there then,
-        // wherever the input was cut.
+        // Searches for the last byte of the delimiter: the bytes before it have arrived by then,
+        // wherever the input was split.
         while let Some(found) = memchr(last, &input[self.searched..]) {
             self.searched += found + 1;
             if input[..self.searched].ends_with(delimiter) {
@@ -215,14 +216,16 @@ impl Cutter {
             }
         }
         self.searched = input.len();
-        // A line that is just not too long may be there with all of its delimiter but one byte.
+        // A line of the maximum length may have arrived with all but the last byte of its
+        // delimiter.
         match !self.skips && input.len() >= max_length.saturating_add(delimiter.len()) {
             true => Cut::TooLong,
             false => Cut::Nothing,
         }
     }
 
-    /// Begins or goes on to skip a line of which `length` bytes are there; how many of them can go.
+    /// Starts or continues to skip a line of which `length` bytes have arrived; returns how many of
+    /// them can be dropped.
     fn skip(&mut self, length: usize, delimiter: &[u8]) -> usize {
         self.skips = true;
         let kept = length.min(delimiter.len() - 1); // perhaps a part of the delimiter
@@ -268,7 +271,7 @@ impl<P: LineProtocol> LineReceiver<P> {
         self
     }
 
-    /// Delivers what it can from `input`, and tells how much that was.
+    /// Delivers complete lines from `input`, and returns the number of bytes used.
     fn deliver(&mut self, lines: &LineTransport, input: &[u8]) -> Result<usize, Failure> {
         let mut used = 0;
         while used < input.len() && lines.goes_on() {
@@ -307,7 +310,7 @@ impl<P: LineProtocol> LineReceiver<P> {
         Ok(used)
     }
 
-    /// Calls the protocol; it is connected.
+    /// Calls the protocol, which is connected.
     fn tell(&mut self, call: impl FnOnce(&mut P, &LineTransport)) {
         if let Some(lines) = &self.lines {
             call(&mut self.protocol, lines);

@@ -1,15 +1,15 @@
-//! What a protocol of lines says to its connection.
+//! The transport of a protocol of lines.
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
 use crate::net::Transport;
 
-/// The connection of a [`LineProtocol`](super::LineProtocol): sends lines, and switches between lines
-/// and raw data.
+/// The connection of a [`LineProtocol`](super::LineProtocol): sends lines, and switches between
+/// lines and raw data.
 ///
-/// Cheap to clone and to keep, as the [`transport`](Self::transport) in it is; it does not keep the
-/// connection open. All methods may be called at any time, also from outside of the protocol.
+/// Cheap to clone and to keep; it does not keep the connection open. All methods may be called at
+/// any time, also outside of the protocol.
 #[derive(Debug, Clone)]
 pub struct LineTransport {
     transport: Transport,
@@ -20,11 +20,11 @@ pub struct LineTransport {
 struct Shared {
     delimiter: Box<[u8]>,
     is_raw: Cell<bool>,
-    /// Where the raw data lie that the protocol is called with: the first byte, and past the last.
+    /// The address range of the raw data that the protocol is being called with.
     lent: Cell<Option<(*const u8, *const u8)>>,
-    /// How many of their last bytes were given back.
+    /// Number of bytes at the end of that range that were returned as unused.
     unused: Cell<usize>,
-    /// Bytes that were given back and do not lie there.
+    /// Bytes that were returned and are not part of that range.
     given_back: RefCell<Vec<u8>>,
 }
 
@@ -42,14 +42,14 @@ impl LineTransport {
         }
     }
 
-    /// The transport of the connection: pauses and resumes it, closes it, and tells the peer.
+    /// The transport of the connection: pauses, resumes and closes it, and has the peer's address.
     pub fn transport(&self) -> &Transport {
         &self.transport
     }
 
-    /// Sends a line, and the delimiter behind it (Twisted's `sendLine`).
+    /// Sends a line, followed by the delimiter (Twisted's `sendLine`).
     ///
-    /// The delimiter is not looked for in the line: a line that holds it arrives as two.
+    /// The line is not searched for the delimiter: a line that contains it arrives as two.
     pub fn send_line(&self, line: impl AsRef<[u8]>) {
         self.transport.write_with(|buffer| {
             buffer.extend_from_slice(line.as_ref());
@@ -57,23 +57,22 @@ impl LineTransport {
         });
     }
 
-    /// Closes the connection once everything is sent; see [`Transport::lose_connection`]. No further
-    /// line is delivered.
+    /// Closes the connection once everything is sent; see [`Transport::lose_connection`]. No more
+    /// lines are delivered.
     pub fn lose_connection(&self) {
         self.transport.lose_connection();
     }
 
-    /// Delivers what comes from now on to
-    /// [`raw_data_received`](super::LineProtocol::raw_data_received), beginning with the bytes behind
-    /// the line at hand (Twisted's `setRawMode`).
+    /// Switches to raw mode: [`raw_data_received`](super::LineProtocol::raw_data_received) gets all
+    /// further bytes, starting after the current line (Twisted's `setRawMode`).
     pub fn set_raw_mode(&self) {
         self.shared.is_raw.set(true);
     }
 
-    /// Delivers lines again (Twisted's `setLineMode`), beginning with those in `rest`.
+    /// Switches back to lines (Twisted's `setLineMode`), starting with the bytes in `rest`.
     ///
-    /// `rest` is what `raw_data_received` was given and has no use for: the end of its data as a slice
-    /// (which is not copied), other bytes, or `b""`. It comes before all that was not delivered yet.
+    /// `rest` has the bytes that `raw_data_received` got and did not use: the end of its data as a
+    /// slice (which is not copied), other bytes, or `b""`. They come before all undelivered bytes.
     pub fn set_line_mode(&self, rest: &[u8]) {
         self.shared.is_raw.set(false);
         if rest.is_empty() {
@@ -91,7 +90,7 @@ impl LineTransport {
         }
     }
 
-    /// Whether raw data are delivered, and not lines.
+    /// Returns `true` in raw mode.
     pub fn is_raw(&self) -> bool {
         self.shared.is_raw.get()
     }
@@ -101,7 +100,7 @@ impl LineTransport {
         self.transport.is_producing() && self.shared.given_back.borrow().is_empty()
     }
 
-    /// Calls the protocol with raw data; how many of them it has used.
+    /// Calls the protocol with raw data; returns the number of bytes used.
     pub(super) fn lend<E>(
         &self,
         data: &[u8],
@@ -115,7 +114,7 @@ impl LineTransport {
         outcome.map(|()| data.len() - unused)
     }
 
-    /// What was given back, and has to be put before the input.
+    /// Returned bytes, which come before the input.
     pub(super) fn take_given_back(&self) -> Vec<u8> {
         self.shared.given_back.take()
     }

@@ -1,7 +1,7 @@
-//! Protocols of lines and of strings with their lengths, and time limits for connections.
+//! Receivers for lines and length-prefixed strings, and time limits for connections.
 //!
-//! A [`Protocol`](crate::net::Protocol) gets bytes, wherever they happened to be cut. The receivers
-//! here put them together and call a protocol of yours with whole messages:
+//! A [`Protocol`](crate::net::Protocol) receives bytes that are split anywhere. The receivers here
+//! assemble messages, and call your protocol with whole messages:
 //!
 //! | receiver                                        | a message is                                 | yours implements     |
 //! |-------------------------------------------------|----------------------------------------------|----------------------|
@@ -34,22 +34,21 @@
 //! # Ok::<(), Failure>(())
 //! ```
 //!
-//! What all receivers have in common:
+//! Properties of all receivers:
 //!
-//! - **A message has a maximum length**, which is checked as soon as it can be, so that a peer cannot
-//!   fill the memory. One that is too long is not delivered; unless the protocol decides otherwise,
-//!   its connection is closed.
+//! - **A message has a maximum length**, checked as early as possible, so that a peer cannot fill
+//!   the memory. A longer message is not delivered; by default its connection is closed.
 //! - **Pausing stops delivery at once.** After
-//!   [`pause_producing`](crate::net::Transport::pause_producing) no further message is delivered, even
-//!   if it is there already, and nothing more is read, so that the peer has to wait.
-//!   [`resume_producing`](crate::net::Transport::resume_producing), from wherever it is called, goes on
-//!   with the message that comes next. A connection that is being closed delivers nothing more.
-//! - **The work is linear** in the bytes that come, however they are cut. A message that comes whole is
-//!   delivered without a copy.
+//!   [`pause_producing`](crate::net::Transport::pause_producing), no further message is delivered,
+//!   even one that has arrived already, and nothing more is read, so that the peer has to wait.
+//!   [`resume_producing`](crate::net::Transport::resume_producing) continues with the next message.
+//!   A connection that is being closed delivers nothing more.
+//! - **The work is linear** in the number of bytes, wherever they are split. A message that arrives
+//!   whole is delivered without a copy.
 //! - An unfinished message at the end of a connection is dropped.
 //!
-//! A [`TimeoutProtocol`] wraps any protocol, and closes its connection when the limit is not reset in
-//! time.
+//! A [`TimeoutProtocol`] wraps a protocol, and closes its connection when the time limit is not
+//! reset in time.
 
 mod input;
 mod line;

@@ -1,10 +1,10 @@
-//! How strings and their lengths are written.
+//! The formats of strings and their lengths.
 
 use std::error::Error;
 use std::fmt;
 
-/// How a string and its length are written: the integers `u8`, `u16` and `u32` stand for a
-/// big-endian length in front of the string, [`Netstring`] for `5:hello,`.
+/// A format of strings with their lengths: `u8`, `u16` and `u32` stand for a big-endian length
+/// before the string, [`Netstring`] for `5:hello,`.
 pub trait StringFormat: sealed::Format + fmt::Debug + 'static {}
 
 /// The format of netstrings: the length in decimal digits, a colon, the string, a comma.
@@ -20,10 +20,10 @@ pub trait StringFormat: sealed::Format + fmt::Debug + 'static {}
 #[non_exhaustive]
 pub struct Netstring;
 
-/// What a string begins with, once it is known.
+/// The head of a string, before its bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Head {
-    /// Bytes before the string.
+    /// Number of bytes before the string.
     pub(super) prefix: usize,
     /// The length of the string.
     pub(super) length: u64,
@@ -32,17 +32,17 @@ pub struct Head {
 pub(super) mod sealed {
     use super::{Head, NetstringParseError};
 
-    /// Kept private, so that a format can be added without breaking anybody's.
+    /// Sealed, so that a method can be added without breaking users' code.
     pub trait Format {
-        /// The longest string that can be written, in bytes.
+        /// The longest string in this format, in bytes.
         const LONGEST: u64;
-        /// What stands behind a string.
+        /// The bytes after a string.
         const END: &'static [u8];
 
-        /// Reads what stands before a string. `None` while that has not come whole.
+        /// Reads the head of a string. `None` while it is incomplete.
         fn head(input: &[u8]) -> Result<Option<Head>, NetstringParseError>;
 
-        /// Writes what stands before a string.
+        /// Writes the head of a string.
         fn write_head(length: u64, buffer: &mut Vec<u8>);
     }
 }
@@ -63,7 +63,7 @@ macro_rules! prefix {
             }
 
             fn write_head(length: u64, buffer: &mut Vec<u8>) {
-                // The integers are the low bytes of a length that fits.
+                // The length fits, so the integer is its low bytes.
                 let bytes = length.to_be_bytes();
                 buffer.extend_from_slice(&bytes[bytes.len() - size_of::<$integer>()..]);
             }
@@ -82,7 +82,7 @@ impl sealed::Format for Netstring {
     const END: &'static [u8] = b",";
 
     fn head(input: &[u8]) -> Result<Option<Head>, NetstringParseError> {
-        // As many as 2^64 - 1 has.
+        // The number of digits of 2^64 - 1.
         const MOST_DIGITS: usize = 20;
         let mut length: u64 = 0;
         for (index, &byte) in input.iter().enumerate() {
@@ -93,7 +93,7 @@ impl sealed::Format for Netstring {
                         length,
                     }));
                 }
-                // "00" and "01" are other ways to write what has one already.
+                // A length has only one representation: "00" and "01" are refused.
                 b'0'..=b'9' if index == 1 && input[0] == b'0' => {
                     return Err(NetstringParseError::LeadingZero);
                 }
@@ -115,22 +115,22 @@ impl sealed::Format for Netstring {
     }
 }
 
-/// What came is not a netstring.
+/// Received bytes are not a netstring.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum NetstringParseError {
-    /// The length holds something other than digits, or there is none.
+    /// The length has a byte that is not a digit, or no digits.
     Length {
-        /// What stands there.
+        /// The byte.
         byte: u8,
     },
-    /// The length begins with a zero and goes on.
+    /// The length has a leading zero.
     LeadingZero,
     /// The length is 2^64 or more.
     LengthTooLarge,
     /// No comma follows the string.
     Comma {
-        /// What stands there.
+        /// The byte in its place.
         byte: u8,
     },
 }
@@ -143,7 +143,7 @@ impl fmt::Display for NetstringParseError {
                 "the length of a netstring is decimal digits and a colon, got \"{}\"",
                 byte.escape_ascii()
             ),
-            Self::LeadingZero => f.write_str("the length of a netstring begins with a zero"),
+            Self::LeadingZero => f.write_str("the length of a netstring has a leading zero"),
             Self::LengthTooLarge => f.write_str("the length of a netstring is 2^64 or more"),
             Self::Comma { byte } => write!(
                 f,

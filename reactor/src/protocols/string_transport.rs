@@ -1,4 +1,4 @@
-//! What a protocol of strings says to its connection.
+//! The transport of a protocol of strings.
 
 use std::error::Error;
 use std::fmt;
@@ -9,8 +9,7 @@ use crate::net::Transport;
 
 /// The connection of a [`StringProtocol`](super::StringProtocol): sends strings, each with its length.
 ///
-/// Cheap to clone and to keep, as the [`transport`](Self::transport) in it is; it does not keep the
-/// connection open.
+/// Cheap to clone and to keep; it does not keep the connection open.
 #[derive(Debug, Clone)]
 pub struct StringTransport {
     transport: Transport,
@@ -29,7 +28,7 @@ impl StringTransport {
         }
     }
 
-    /// The transport of the connection: pauses and resumes it, closes it, and tells the peer.
+    /// The transport of the connection: pauses, resumes and closes it, and has the peer's address.
     pub fn transport(&self) -> &Transport {
         &self.transport
     }
@@ -57,20 +56,20 @@ impl StringTransport {
         Ok(())
     }
 
-    /// Closes the connection once everything is sent; see [`Transport::lose_connection`]. No further
-    /// string is delivered.
+    /// Closes the connection once everything is sent; see [`Transport::lose_connection`]. No more
+    /// strings are delivered.
     pub fn lose_connection(&self) {
         self.transport.lose_connection();
     }
 }
 
-/// A string does not fit the prefix that holds its length; it was not sent.
+/// A string is too long for its length prefix; it was not sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct StringTooLongError {
     /// The length of the string, in bytes.
     pub length: u64,
-    /// What fits, in bytes.
+    /// The maximum length, in bytes.
     pub longest: u64,
 }
 
@@ -79,7 +78,7 @@ impl fmt::Display for StringTooLongError {
         let Self { length, longest } = self;
         write!(
             f,
-            "cannot send a string of {length} bytes: its length does not fit the prefix, which takes {longest}"
+            "cannot send a string of {length} bytes: its length prefix allows {longest} bytes"
         )
     }
 }

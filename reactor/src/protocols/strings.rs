@@ -1,4 +1,5 @@
-//! Strings with their lengths: what users write, and what puts the strings together.
+//! Length-prefixed strings: the trait that users implement, and the receiver that splits input into
+//! strings.
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -12,13 +13,13 @@ use crate::net::{Protocol, Transport};
 /// The longest string unless set, in bytes: Twisted's `MAX_LENGTH`.
 const MAX_LENGTH: u64 = 99_999;
 
-/// One end of a connection that speaks in strings of known length; a [`StringReceiver`] makes a
-/// protocol of it.
+/// One end of a connection that exchanges strings with their lengths; a [`StringReceiver`] makes a
+/// [`Protocol`] of it.
 ///
-/// The methods are called one at a time, as those of a [`Protocol`] are. One that returns an error or
-/// panics loses its connection, and the error is the reason that `connection_lost` gets.
+/// The methods are called one at a time, as those of a [`Protocol`]. If one returns an error or
+/// panics, its connection is closed, and `connection_lost` gets the error.
 pub trait StringProtocol: 'static {
-    /// The connection is there. `strings` may be cloned and kept.
+    /// The connection was established. `strings` may be cloned and kept.
     ///
     /// # Errors
     ///
@@ -28,18 +29,19 @@ pub trait StringProtocol: 'static {
         Ok(())
     }
 
-    /// A string has come; it may be empty (Twisted's `stringReceived`).
+    /// A string was received; it may be empty (Twisted's `stringReceived`).
     ///
     /// # Errors
     ///
     /// Ends the connection.
     fn string_received(&mut self, strings: &StringTransport, string: &[u8]) -> Result<(), Failure>;
 
-    /// A string is announced that is longer than [`max_length`](StringReceiver::max_length) (Twisted's
-    /// `lengthLimitExceeded`); called once for each, when its length has come.
+    /// The peer has announced a string longer than [`max_length`](StringReceiver::max_length) bytes
+    /// (Twisted's `lengthLimitExceeded`). Called once for each such string, when its length has
+    /// arrived.
     ///
-    /// Closes the connection unless overridden. If it stays open, that string is skipped, and the next
-    /// one is delivered.
+    /// The default closes the connection. If it stays open, the string is skipped, and the next one
+    /// is delivered.
     ///
     /// # Errors
     ///
@@ -54,10 +56,11 @@ pub trait StringProtocol: 'static {
         Ok(())
     }
 
-    /// What came is not a netstring (Twisted's `handleParseError`); only a [`NetstringReceiver`] calls
-    /// it. Nobody can tell where the next string begins: nothing is delivered after this.
+    /// Received bytes are not a netstring (Twisted's `handleParseError`); only a
+    /// [`NetstringReceiver`] calls this. The start of the next string is unknown, so nothing more
+    /// is delivered.
     ///
-    /// Closes the connection unless overridden.
+    /// The default closes the connection.
     ///
     /// # Errors
     ///
@@ -72,8 +75,8 @@ pub trait StringProtocol: 'static {
         Ok(())
     }
 
-    /// The peer will send no more; see [`Protocol::read_connection_lost`]. Closes the connection once
-    /// everything is sent, unless overridden.
+    /// The peer has closed its sending side; see [`Protocol::read_connection_lost`]. The default
+    /// closes the connection once everything is sent.
     fn read_connection_lost(&mut self, strings: &StringTransport) {
         strings.lose_connection();
     }
@@ -89,17 +92,17 @@ pub trait StringProtocol: 'static {
         let _ = strings;
     }
 
-    /// The system takes no more for now; see [`Protocol::write_blocked`].
+    /// The system accepts no more output for now; see [`Protocol::write_blocked`].
     fn write_blocked(&mut self, strings: &StringTransport) {
         let _ = strings;
     }
 
-    /// Everything that was written has left, after it had jammed; see [`Protocol::write_drained`].
+    /// The system has accepted all output after a congestion; see [`Protocol::write_drained`].
     fn write_drained(&mut self, strings: &StringTransport) {
         let _ = strings;
     }
 
-    /// The connection is gone; called once, and last. See [`Protocol::connection_lost`].
+    /// The connection has ended; called once, and last. See [`Protocol::connection_lost`].
     fn connection_lost(&mut self, reason: &Failure) {
         let _ = reason;
     }
@@ -107,9 +110,9 @@ pub trait StringProtocol: 'static {
 
 /// Splits the input into strings for a [`StringProtocol`].
 ///
-/// The second parameter is the format. Its names are [`Int8StringReceiver`], [`Int16StringReceiver`],
-/// [`Int32StringReceiver`] and [`NetstringReceiver`]. Strings are 99 999 bytes long at most, unless
-/// set.
+/// The type parameter `F` is the format; the aliases are [`Int8StringReceiver`],
+/// [`Int16StringReceiver`], [`Int32StringReceiver`] and [`NetstringReceiver`]. Strings are at most
+/// 99 999 bytes long unless set.
 ///
 /// ```
 /// use deferred_reactor::protocols::{Int16StringReceiver, StringProtocol, StringTransport};
@@ -135,24 +138,24 @@ pub trait StringProtocol: 'static {
 pub struct StringReceiver<P, F> {
     protocol: P,
     max_length: u64,
-    /// From the beginning of the connection.
+    /// `Some` from the start of the connection.
     strings: Option<StringTransport>,
     kept: Input,
     state: State,
     format: PhantomData<F>,
 }
 
-/// Receives strings behind a big-endian length of type `N`: `u8`, `u16` or `u32` (Twisted's
+/// Receives strings with a big-endian length of type `N`: `u8`, `u16` or `u32` (Twisted's
 /// `IntNStringReceiver`).
 pub type IntNStringReceiver<P, N> = StringReceiver<P, N>;
 
-/// Receives strings behind a length of 1 byte (Twisted's `Int8StringReceiver`).
+/// Receives strings with a length of 1 byte (Twisted's `Int8StringReceiver`).
 pub type Int8StringReceiver<P> = IntNStringReceiver<P, u8>;
 
-/// Receives strings behind a big-endian length of 2 bytes (Twisted's `Int16StringReceiver`).
+/// Receives strings with a big-endian length of 2 bytes (Twisted's `Int16StringReceiver`).
 pub type Int16StringReceiver<P> = IntNStringReceiver<P, u16>;
 
-/// Receives strings behind a big-endian length of 4 bytes (Twisted's `Int32StringReceiver`).
+/// Receives strings with a big-endian length of 4 bytes (Twisted's `Int32StringReceiver`).
 pub type Int32StringReceiver<P> = IntNStringReceiver<P, u32>;
 
 /// Receives netstrings, such as `5:hello,` (Twisted's `NetstringReceiver`).
@@ -187,14 +190,14 @@ pub type Int32StringReceiver<P> = IntNStringReceiver<P, u32>;
 /// ```
 pub type NetstringReceiver<P> = StringReceiver<P, Netstring>;
 
-/// What the input begins with.
+/// The beginning of the input.
 #[derive(Debug, Clone, Copy)]
 enum State {
     /// A string.
     Begins,
-    /// The rest of a string that is too long, so many bytes of it with what ends it.
+    /// The rest of a string that is too long: this many bytes, its end included.
     Skips(u64),
-    /// Something that is no string.
+    /// Bytes that are not a string.
     IsBroken,
 }
 
@@ -211,16 +214,17 @@ impl<P: StringProtocol, F: StringFormat> StringReceiver<P, F> {
         }
     }
 
-    /// Sets the longest string that is delivered, in bytes (99 999 unless set; with 0, only empty ones).
+    /// Sets the longest string that is delivered, in bytes (99 999 unless set; with 0, only empty
+    /// strings).
     ///
-    /// Memory is taken as the bytes of a string come, and not when it is announced.
+    /// Memory is allocated as the bytes of a string arrive, not when its length is announced.
     #[must_use]
     pub fn max_length(mut self, bytes: u64) -> Self {
         self.max_length = bytes;
         self
     }
 
-    /// Delivers what it can from `input`, and tells how much that was.
+    /// Delivers complete strings from `input`, and returns the number of bytes used.
     fn deliver(&mut self, strings: &StringTransport, input: &[u8]) -> Result<usize, Failure> {
         let mut used = 0;
         while used < input.len() && strings.transport().is_producing() {
@@ -231,7 +235,7 @@ impl<P: StringProtocol, F: StringFormat> StringReceiver<P, F> {
                     count => used += count,
                 },
                 State::Skips(missing) => {
-                    // No more than there is in memory.
+                    // At most the bytes that have arrived.
                     let skipped = missing.min(rest.len() as u64);
                     used += skipped as usize;
                     self.state = match missing - skipped {
@@ -248,8 +252,8 @@ impl<P: StringProtocol, F: StringFormat> StringReceiver<P, F> {
         Ok(used)
     }
 
-    /// Delivers the string at the beginning of `input`; how many bytes that has used, and none if it
-    /// has not come whole.
+    /// Delivers the string at the beginning of `input`; returns the number of bytes used, 0 if the
+    /// string is incomplete.
     fn next(&mut self, strings: &StringTransport, input: &[u8]) -> Result<usize, Failure> {
         let head = match <F as Format>::head(input) {
             Ok(Some(head)) => head,
@@ -264,7 +268,7 @@ impl<P: StringProtocol, F: StringFormat> StringReceiver<P, F> {
             self.protocol.length_limit_exceeded(strings, head.length)?;
             return Ok(head.prefix);
         }
-        // One that does not fit an address has not come whole, either.
+        // A string too long for the address space is incomplete, too.
         let Ok(length) = usize::try_from(head.length) else {
             return Ok(0);
         };
@@ -292,7 +296,7 @@ impl<P: StringProtocol, F: StringFormat> StringReceiver<P, F> {
         Ok(input.len())
     }
 
-    /// Calls the protocol; it is connected.
+    /// Calls the protocol, which is connected.
     fn tell(&mut self, call: impl FnOnce(&mut P, &StringTransport)) {
         if let Some(strings) = &self.strings {
             call(&mut self.protocol, strings);

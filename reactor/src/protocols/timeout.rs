@@ -1,4 +1,4 @@
-//! A time limit for a connection, which its protocol sets and resets.
+//! Time limits for connections, set and reset by their protocols.
 
 use std::cell::{Cell, RefCell};
 use std::fmt;
@@ -9,20 +9,20 @@ use crate::deferred::Failure;
 use crate::net::{Protocol, Transport};
 use crate::time::DelayedCall;
 
-/// The time limit of one connection: what a protocol sets and resets it with. Made by
+/// The handle with which a protocol sets and resets the time limit of its connection. Made by
 /// [`TimeoutProtocol::new`].
 ///
-/// Cheap to clone; all clones are one. Does nothing once the connection is lost.
+/// Cheap to clone: all clones are handles of one limit. Does nothing once the connection is lost.
 #[derive(Clone)]
 pub struct ConnectionTimeout(Rc<Limit>);
 
 struct Limit {
     period: Cell<Option<Duration>>,
-    /// The call that ends the connection, while there is one and a limit.
+    /// The delayed call that ends the connection, while there is a connection and a limit.
     call: RefCell<Option<DelayedCall>>,
-    /// From the beginning of the connection to its end.
+    /// `Some` while there is a connection.
     transport: RefCell<Option<Transport>>,
-    /// The connection was closed because of the limit.
+    /// The limit has closed the connection already.
     has_closed: Cell<bool>,
     /// Twisted's `timeoutConnection`.
     timeout_connection: RefCell<Option<OnTimeout>>,
@@ -41,19 +41,19 @@ impl ConnectionTimeout {
         }))
     }
 
-    /// Changes the limit, and begins to count from now on; `None` ends that. Gives back the limit that
-    /// it had before (Twisted's `setTimeout`).
+    /// Sets the limit, and starts it now; `None` turns it off. Returns the previous limit
+    /// (Twisted's `setTimeout`).
     ///
-    /// Zero ends the connection in the next turn.
+    /// `Duration::ZERO` ends the connection in the next turn.
     pub fn set_timeout(&self, period: impl Into<Option<Duration>>) -> Option<Duration> {
         let before = self.0.period.replace(period.into());
         self.count_anew();
         before
     }
 
-    /// Counts from now on again (Twisted's `resetTimeout`). Does nothing without a limit.
+    /// Restarts the limit now (Twisted's `resetTimeout`). Does nothing without a limit.
     pub fn reset_timeout(&self) {
-        // What is nearly always so: the call is there, and is moved.
+        // The usual case: the call exists and is moved.
         if let Some(period) = self.0.period.get()
             && let Some(call) = &*self.0.call.borrow()
             && call.reset(period).is_ok()
@@ -82,7 +82,7 @@ impl ConnectionTimeout {
             .as_ref()
             .and_then(Transport::time_source);
         if let (Some(period), Some(time)) = (self.0.period.get(), time) {
-            // Not kept alive by the call: the connection may be gone long before.
+            // Weak: the connection may end long before the call.
             let limit = Rc::downgrade(&self.0);
             let call = time.call_later(period, move || {
                 if let Some(limit) = limit.upgrade() {
@@ -104,11 +104,11 @@ impl ConnectionTimeout {
         let Some(transport) = self.0.transport.borrow().clone() else {
             return;
         };
-        // Without a borrow: it may set another limit.
+        // Cloned out, because it may set another limit.
         let timeout_connection = self.0.timeout_connection.borrow().clone();
         match timeout_connection {
             Some(timeout_connection) => timeout_connection(&transport),
-            // A peer that reads nothing would keep the connection for ever otherwise.
+            // A peer that reads nothing would otherwise keep the connection without end.
             None if self.0.has_closed.replace(true) => transport.abort_connection(),
             None => {
                 transport.lose_connection();
@@ -131,22 +131,22 @@ impl fmt::Debug for ConnectionTimeout {
     }
 }
 
-/// Wraps a protocol, and closes its connection when a time limit is over (Twisted's `TimeoutMixin`).
+/// Wraps a protocol, and closes its connection when a time limit is over (Twisted's
+/// `TimeoutMixin`).
 ///
-/// The limit counts from the moment the connection is made, and is reset by
+/// The limit starts when the connection is made. What resets it depends on the constructor:
 ///
 /// | made by                     | reset by                                                             |
 /// |-----------------------------|----------------------------------------------------------------------|
 /// | [`new`](Self::new)          | [`reset_timeout`](ConnectionTimeout::reset_timeout), which the protocol makes |
 /// | [`idle`](Self::idle)        | `data_received`: the limit is how long the peer may be silent         |
 ///
-/// When the limit is over, the connection is closed by
-/// [`lose_connection`](Transport::lose_connection). If the peer does not read the last bytes for the same
-/// time again, the connection is aborted. [`timeout_connection`](Self::timeout_connection) replaces
-/// both.
+/// When the limit is over, [`lose_connection`](Transport::lose_connection) closes the connection.
+/// If the peer does not read the last bytes within the same time again, the connection is aborted.
+/// [`timeout_connection`](Self::timeout_connection) replaces both.
 ///
-/// A protocol of lines should reset the limit for each line and not for each byte: a peer that sends
-/// one byte at a time, and never a line, would stay for ever.
+/// A protocol of lines should reset the limit for each line and not for each byte: otherwise a peer
+/// that sends single bytes, and never a line, can stay without end.
 ///
 /// ```
 /// use std::time::Duration;
@@ -184,7 +184,7 @@ impl fmt::Debug for ConnectionTimeout {
 pub struct TimeoutProtocol<P> {
     protocol: P,
     timeout: ConnectionTimeout,
-    /// Bytes that come reset the limit.
+    /// Received bytes reset the limit.
     is_idle_limit: bool,
 }
 
@@ -203,7 +203,7 @@ impl<P: Protocol> TimeoutProtocol<P> {
         }
     }
 
-    /// Wraps `protocol`. All bytes that come reset the limit.
+    /// Wraps `protocol`. All received bytes reset the limit.
     ///
     /// ```
     /// # use std::time::Duration;
@@ -247,7 +247,7 @@ impl<P: Protocol> TimeoutProtocol<P> {
 
 impl<P: Protocol> Protocol for TimeoutProtocol<P> {
     fn connection_made(&mut self, transport: &Transport) -> Result<(), Failure> {
-        // First, so that the protocol may change it at once.
+        // First, so that the protocol may change the limit in `connection_made`.
         self.timeout.begin(transport);
         self.protocol.connection_made(transport)
     }

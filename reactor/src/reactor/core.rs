@@ -1,7 +1,7 @@
-//! What the reactor and the things that it drives share: its parts, and the slots of its sockets.
+//! The state that the reactor shares with the sockets it drives, and the slots of those sockets.
 //!
-//! Each [`Descriptor`] has a slot, and the selector, or the network in memory, says that a slot is
-//! ready. A [`SlotId`] tells a descriptor from those that had its slot before.
+//! Each [`Descriptor`] has a slot. The selector, or the network in memory, reports that a slot is
+//! ready. A [`SlotId`] distinguishes a descriptor from earlier ones that used the same slot.
 
 use std::cell::{Cell, RefCell, RefMut};
 use std::collections::HashMap;
@@ -24,25 +24,26 @@ use crate::threads::{Inbox, Pool, RemoteResolvers};
 use crate::time::TimeSource;
 use crate::triggers::Triggers;
 
-/// What the reactor and the things it drives share.
+/// The state of a reactor, shared with everything that it drives.
 pub(crate) struct Core {
     pub(super) time: TimeSource,
-    /// Borrowed only while asleep. `None` where there is a network in its place.
+    /// Borrowed only while asleep. `None` for a reactor in memory, which has a `network`.
     pub(super) poll: Option<RefCell<Poll>>,
     pub(super) registry: Option<Registry>,
-    /// What a reactor in memory has for a system.
+    /// Replaces the system in a reactor in memory.
     pub(super) network: Option<Rc<Network>>,
-    /// Taken out while its events are handled.
+    /// Taken out while the events are handled.
     pub(super) events: Cell<Option<Events>>,
     pub(super) slots: RefCell<Slab<Slot>>,
     pub(super) next_generation: Cell<u32>,
-    /// Descriptors that have requested service, which comes before the next sleep.
+    /// Descriptors that have requested service; serviced before the next sleep.
     pub(super) service_requests: RefCell<Vec<Rc<dyn Descriptor>>>,
-    /// One for all connections; taken out while it is in use.
+    /// One buffer for all connections; taken out while in use.
     pub(super) read_buffer: Cell<Vec<u8>>,
     pub(super) spares: RefCell<Spares>,
     switches: RefCell<Switches>,
-    /// Before the pool: its threads are joined when it is dropped, and none may wait here then.
+    /// Declared before the pool: dropping the pool joins its threads, and none may wait for the
+    /// inbox then.
     pub(super) inbox: Inbox,
     pub(super) pool: Pool,
     pub(super) remote_resolvers: RemoteResolvers,
@@ -50,7 +51,7 @@ pub(crate) struct Core {
     pub(super) triggers: Rc<Triggers>,
     pub(super) meter: Rc<Meter>,
     pub(super) state: Cell<LifeState>,
-    /// How often it was started.
+    /// Number of runs so far.
     pub(super) runs: Cell<u64>,
     /// Whether `run` or `turn_once` is on the stack.
     pub(super) is_turning: Cell<bool>,
@@ -63,7 +64,7 @@ pub(crate) struct Core {
     pub(super) signals: RefCell<Option<Signals>>,
 }
 
-/// What a reactor outside of tests stands on.
+/// The selector and the waker of a reactor outside of tests.
 pub(super) struct System {
     poll: Poll,
     registry: Registry,
@@ -72,13 +73,13 @@ pub(super) struct System {
 
 /// A registered socket.
 pub(super) struct Slot {
-    /// Tells this socket from those that had the same slot before.
+    /// Distinguishes this socket from earlier ones in the same slot.
     generation: u32,
-    /// `None` between registering and occupying.
+    /// `None` between `register` and `occupy`.
     pub(super) descriptor: Option<Rc<dyn Descriptor>>,
 }
 
-/// Names one registered socket. Never names another one, however often its slot is reused.
+/// Identifies one registered socket, and never another one, even when its slot is reused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct SlotId {
     index: u32,
@@ -92,7 +93,7 @@ pub(crate) enum Interest {
     Both,
 }
 
-/// What an event says.
+/// What an event reports about a socket.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Readiness {
     pub(crate) is_readable: bool,
@@ -101,33 +102,33 @@ pub(crate) struct Readiness {
     pub(crate) has_hung_up: bool,
     /// Nothing can be sent any more: the connection broke, or both sides have closed it.
     pub(crate) cannot_send: bool,
-    /// The system has an error to tell.
+    /// The system has an error to report for the socket.
     pub(crate) has_failed: bool,
 }
 
 /// Something that the reactor drives (Twisted's `FileDescriptor`).
 pub(crate) trait Descriptor {
-    /// An event has come.
+    /// Handles an event.
     fn on_ready(self: Rc<Self>, core: &Rc<Core>, readiness: Readiness);
 
-    /// It has requested service.
+    /// Does the work for which service was requested.
     fn service(self: Rc<Self>, core: &Rc<Core>);
 
-    /// The reactor stops.
+    /// Closes the descriptor, because the reactor stops.
     fn shut_down(self: Rc<Self>, core: &Rc<Core>);
 
-    /// What a protocol says to it, if it has one.
+    /// The transport of its protocol, if it has one.
     fn transport(self: Rc<Self>) -> Option<Transport> {
         None
     }
 
-    /// What it is called when it is slow.
+    /// Names the descriptor in records of slow callbacks.
     fn callback(&self) -> Callback {
         let kind = CallbackKind::Other("descriptor");
         Callback::new(kind, Place::Type(std::any::type_name::<Self>()))
     }
 
-    /// The other end, for the record of a slow one.
+    /// The address of the peer, for records of slow callbacks.
     fn peer(&self) -> Option<Address> {
         None
     }
@@ -136,13 +137,13 @@ pub(crate) trait Descriptor {
 pub(super) const WAKER: Token = Token(usize::MAX);
 pub(super) const SIGNAL: Token = Token(usize::MAX - 1);
 
-/// A slot is named by half of a token, and its generation by the other half.
+/// Half of a token is the number of the slot, the other half is its generation.
 const HALF: u32 = usize::BITS / 2;
 
-/// Events taken from the system at once.
+/// Maximum number of events taken from the system in one call.
 const EVENTS_PER_TURN: usize = 1024;
 
-/// The read buffer of a reactor.
+/// Size of the reactor's read buffer.
 const READ_BUFFER_BYTES: usize = 64 * 1024;
 
 impl System {
@@ -242,7 +243,7 @@ impl Core {
         self.read_buffer.set(buffer);
     }
 
-    /// Has a descriptor serviced before the next sleep.
+    /// Registers a descriptor for service before the next sleep.
     pub(crate) fn request_service(&self, descriptor: Rc<dyn Descriptor>) {
         self.service_requests.borrow_mut().push(descriptor);
     }
@@ -252,7 +253,7 @@ impl Core {
         self.network.as_ref()
     }
 
-    /// What watches sockets; asked before one is opened that a reactor in memory does not have.
+    /// The selector's registry. Fails in a reactor in memory, before a socket is opened.
     pub(crate) fn system(&self) -> io::Result<&Registry> {
         self.registry.as_ref().ok_or_else(|| {
             let message = "a reactor in memory has TCP connections and no other sockets";
@@ -260,7 +261,8 @@ impl Core {
         })
     }
 
-    /// Watches a socket, whose descriptor [`occupy`](Self::occupy)s the slot next.
+    /// Registers a socket with the selector. Its descriptor [`occupy`](Self::occupy)s the slot
+    /// next.
     pub(crate) fn register(
         &self,
         socket: &mut impl Source,
@@ -279,7 +281,7 @@ impl Core {
         Ok(id)
     }
 
-    /// A slot for something that is told of events by other means than the selector.
+    /// Adds a slot whose events do not come from the selector.
     pub(crate) fn add_slot(&self) -> SlotId {
         let generation = self.next_generation.get();
         self.next_generation.set(generation.wrapping_add(1));
@@ -287,7 +289,7 @@ impl Core {
             generation,
             descriptor: None,
         });
-        // There are fewer descriptors than that.
+        // A process cannot have this many descriptors.
         SlotId {
             index: u32::try_from(index).unwrap_or(u32::MAX),
             generation,
@@ -311,7 +313,7 @@ impl Core {
         }
     }
 
-    /// The descriptor that an event is for, unless its slot has been given to another since.
+    /// The descriptor that an event is for, unless its slot was reused since.
     pub(super) fn find(&self, token: Token) -> Option<Rc<dyn Descriptor>> {
         let id = SlotId::of(token);
         let slots = self.slots.borrow();
@@ -321,7 +323,7 @@ impl Core {
             .flatten()
     }
 
-    /// Who has this slot, unless it was given to another since.
+    /// The descriptor in this slot, unless the slot was reused since.
     pub(crate) fn descriptor(&self, id: SlotId) -> Option<Rc<dyn Descriptor>> {
         self.find(id.token())
     }
@@ -366,7 +368,7 @@ impl Core {
         }
     }
 
-    /// Tells a descriptor what happened to it.
+    /// Passes an event to a descriptor.
     pub(crate) fn hand_on(self: &Rc<Self>, descriptor: Rc<dyn Descriptor>, readiness: Readiness) {
         self.meter.count_event();
         self.watched(descriptor, |descriptor| {
@@ -374,7 +376,7 @@ impl Core {
         });
     }
 
-    /// Calls a descriptor, timed if the turn is watched.
+    /// Calls a descriptor, and measures the call if turns are observed.
     pub(super) fn watched(
         &self,
         descriptor: Rc<dyn Descriptor>,

@@ -1,6 +1,6 @@
-//! The reactor, as its users see it.
+//! The public [`Reactor`].
 //!
-//! [`run_loop`] is what it does, and [`core`] what it shares with the sockets that it drives.
+//! [`run_loop`] has the loop, and [`core`] the state that it shares with its sockets.
 
 mod core;
 mod run_loop;
@@ -26,12 +26,13 @@ use crate::threads::{RemoteReactor, ThreadPoolStats};
 use crate::time::{DelayedCall, ReactorTime, TimeSource};
 use crate::triggers::{Phase, SystemEvent, TriggerId, UnknownTriggerError};
 
-/// Runs callbacks when their time comes, when sockets are ready, and when other threads ask.
+/// An event loop: runs callbacks when their time comes, when sockets are ready, and when other
+/// threads ask for it.
 ///
-/// A value, and cheap to clone: all clones are one reactor. It stays on the thread that made it;
-/// other threads reach it through [`remote`](Self::remote). There may be several in a program, one
-/// on each thread, and none is global. What it calls, and in which order, is told on
-/// [the front page](crate#what-runs-when).
+/// Cheap to clone: all clones are handles of one reactor. A reactor stays on the thread that made
+/// it; other threads reach it through [`remote`](Self::remote). A program may have several
+/// reactors, one on each thread, and none is global. Which callbacks a [turn](crate#turns) calls,
+/// and in which order, is described on [the front page](crate#what-runs-when).
 ///
 /// | state    | left by                | then                                                |
 /// |----------|------------------------|-----------------------------------------------------|
@@ -55,68 +56,67 @@ use crate::triggers::{Phase, SystemEvent, TriggerId, UnknownTriggerError};
 ///
 /// # Dropping it
 ///
-/// When the last handle is dropped, ports are closed and their factories told, delayed calls and
-/// jobs that wait for a run are dropped, and what waits for other threads is abandoned: nothing of
+/// When the last handle is dropped, ports are closed and their factories notified, delayed calls
+/// and jobs that wait for a run are dropped, and calls from other threads are abandoned. Nothing of
 /// a reactor outlives it.
 ///
-/// A handle that something has captured is a handle too. [`run`](Self::run) drops the delayed calls
-/// and closes the ports in the end, and their handles with them. But a reactor that is dropped
-/// without having run keeps itself alive while a handle is held by something it was given: a delayed
-/// call, a trigger, a factory, or a callback of a Deferred that it is to fire. That is a circle like
-/// any other of `Rc`s, and it is never freed; the same goes for triggers that are left after a run.
-/// In a program that ends then, this is no harm. One that goes on takes back what it had asked for:
-/// it cancels the [`delayed_calls`](Self::delayed_calls), the jobs and what else is pending, stops
-/// listening, and removes the triggers.
+/// A handle captured by a closure counts, too. [`run`](Self::run) drops the delayed calls and
+/// closes the ports at its end, and their handles with them. A reactor that never ran keeps itself
+/// alive while something that was given to it holds a handle: a delayed call, a trigger, a factory,
+/// or a callback of a Deferred that the reactor is to fire. This is a cycle of `Rc`s, which is
+/// never freed. The same is true of triggers that are left after a run. A program that ends then
+/// loses nothing. A program that continues breaks the cycle: it cancels the
+/// [`delayed_calls`](Self::delayed_calls) and pending Deferreds, stops listening, and removes the
+/// triggers.
 #[derive(Clone)]
 pub struct Reactor(Rc<Core>);
 
 impl Reactor {
-    /// A reactor for this thread.
+    /// Makes a reactor for this thread.
     ///
     /// # Errors
     ///
-    /// When the system has no descriptors left for a selector and a waker.
+    /// An `io::Error` when the system has no descriptors left for a selector and a waker.
     pub fn new() -> io::Result<Self> {
         let core = Core::new(TimeSource::system(), Some(System::new()?), None);
         Ok(Self(Rc::new(core)))
     }
 
-    /// A reactor that stands on nothing: see [`MemoryReactor`](crate::testing::MemoryReactor).
+    /// Makes a reactor without a system: see [`MemoryReactor`](crate::testing::MemoryReactor).
     pub(crate) fn in_memory(time: TimeSource, network: Rc<Network>) -> Self {
         Self(Rc::new(Core::new(time, None, Some(network))))
     }
 
-    /// Runs until [`stop`](Self::stop) is called, or SIGINT or SIGTERM comes.
+    /// Runs until [`stop`](Self::stop) is called, or SIGINT or SIGTERM arrives.
     ///
-    /// When it returns, the shutdown triggers have run, every connection and port is closed, worker
-    /// threads have ended, and delayed calls that were still waiting have been dropped. It may then
-    /// be run again, as a fresh one would. What that means for a Deferred that still waited is told
-    /// [on the front page](crate#what-the-end-of-a-run-drops).
+    /// When `run` returns, the shutdown triggers have run, every connection and port is closed,
+    /// worker threads have ended, and waiting delayed calls have been dropped. The reactor may then
+    /// be run again. The front page says what this means for [Deferreds that still
+    /// waited](crate#what-the-end-of-a-run-drops).
     ///
-    /// It returns no sooner than that: jobs that threads were given are done first, all of them, and
-    /// the Deferreds of triggers *before* the shutdown are waited for. A second signal does not wait:
-    /// it ends the program at once, with a record in the log, unless the program had a handler of its
-    /// own for it. Of what connections have left to send, as much is sent as the system takes at once.
+    /// Before it returns, `run` waits for the Deferreds of shutdown triggers in [`Phase::Before`],
+    /// and for all jobs that were given to threads. A second signal does not wait: it ends the
+    /// program at once, with a record in the log, unless the program had its own handler for it.
+    /// Connections send as much of their queued output as the system accepts without waiting.
     ///
-    /// Signal handlers are installed here and not before; [`run_without_signals`] installs none. A
-    /// signal that is ignored when the first reactor runs stays ignored, where the system tells:
+    /// Signal handlers are installed when `run` begins; [`run_without_signals`] installs none. A
+    /// signal that is ignored when the first reactor runs stays ignored, on systems that report it:
     /// shells start background jobs with SIGINT ignored.
-    /// A reactor [in memory](Self::is_in_memory) does not wait: it moves its clock to the next
+    ///
+    /// A reactor [in memory](Self::is_in_memory) does not sleep: it moves its clock to the next
     /// delayed call instead.
     ///
     /// [`run_without_signals`]: Self::run_without_signals
     ///
     /// # Errors
     ///
-    /// [`ReactorAlreadyRunningError`] when called from inside itself; an `io::Error` when the
-    /// selector fails; [`NothingLeftError`](crate::testing::NothingLeftError) for a reactor in memory
-    /// that would wait for ever.
+    /// [`ReactorAlreadyRunningError`] when called inside a run; an `io::Error` when the selector fails; [`NothingLeftError`](crate::testing::NothingLeftError) for a reactor in memory that has nothing left to wait for.
     pub fn run(&self) -> Result<(), Failure> {
         self.run_until_stopped(true)
     }
 
-    /// Like [`run`](Self::run), and leaves signals alone: for a second reactor in a program, or for
-    /// one that handles signals in its own way.
+    /// Like [`run`](Self::run), without signal handlers: for a second reactor in a program, or for
+    /// a program that handles signals itself.
     ///
     /// # Errors
     ///
@@ -125,18 +125,19 @@ impl Reactor {
         self.run_until_stopped(false)
     }
 
-    /// Does one turn, for a program that has a loop of its own: waits for something to happen, for
-    /// `timeout` at most, and does what there is to do. `false` when the reactor has stopped.
+    /// Runs one [turn](crate#turns), for a program that has its own loop: waits at most `timeout`
+    /// for an event, then does the work that is due. Returns `false` when the reactor has stopped.
     ///
-    /// The first turn starts the reactor, and from then on it counts as running, also between the
-    /// turns: all is kept open, worker threads work, and [`run`](Self::run) is refused. After
-    /// [`stop`](Self::stop) the turns go on until shutdown is done, and the last returns `false`;
-    /// one more would start it again. A reactor that is dropped without having been stopped closes
-    /// what it owns, without its shutdown triggers.
+    /// The first turn starts the reactor. From then on it counts as running, also between turns:
+    /// connections stay open, worker threads work, and [`run`](Self::run) is refused. After
+    /// [`stop`](Self::stop), call `turn_once` until it returns `false`, which it does when the
+    /// shutdown is complete; one more call starts the reactor again. A reactor that is dropped
+    /// without [`stop`](Self::stop) closes everything it owns, and its shutdown triggers do not
+    /// run.
     ///
-    /// What becomes due while it waits is done in the same turn. Duration zero does not wait, and
-    /// `Duration::MAX` waits for as long as it takes, up to a day; systems count in milliseconds,
-    /// and round up. Signals are left alone.
+    /// Work that becomes due during the wait is done in the same turn. `Duration::ZERO` does not
+    /// wait. `Duration::MAX` waits up to a day. Systems count the timeout in milliseconds, rounded
+    /// up. Signals are left alone.
     ///
     /// ```
     /// use std::time::Duration;
@@ -157,19 +158,18 @@ impl Reactor {
     ///
     /// # Errors
     ///
-    /// [`ReactorAlreadyRunningError`] when called from inside itself or from inside `run`; an
-    /// `io::Error` when the selector fails, after which the reactor has stopped.
+    /// [`ReactorAlreadyRunningError`] when called inside a turn or inside `run`; an `io::Error` when the selector fails, after which the reactor has stopped.
     pub fn turn_once(&self, timeout: Duration) -> Result<bool, Failure> {
         self.turn_outside(timeout)
     }
 
-    /// Ends [`run`](Self::run), once the turn at hand is over.
+    /// Ends [`run`](Self::run) after the current [turn](crate#turns).
     ///
-    /// Shutdown triggers run then, not in here.
+    /// The shutdown triggers run then, not inside this call.
     ///
     /// # Errors
     ///
-    /// [`ReactorNotRunningError`] if it does not run, or was asked to stop before.
+    /// [`ReactorNotRunningError`] if the reactor is not running, or is stopping already.
     pub fn stop(&self) -> Result<(), ReactorNotRunningError> {
         match self.0.state.get() {
             LifeState::Starting | LifeState::Running => {
@@ -180,24 +180,25 @@ impl Reactor {
         }
     }
 
-    /// Whether it runs: from the *during* phase of startup until that of shutdown.
+    /// Returns `true` while the reactor runs: from [`Phase::During`] of the startup to
+    /// [`Phase::During`] of the shutdown.
     pub fn is_running(&self) -> bool {
         self.0.is_running.get()
     }
 
-    /// Whether it stands on no system, but on a [`MemoryReactor`](crate::testing::MemoryReactor). For
-    /// code that would start a thread of its own otherwise, and should not in a test.
+    /// Returns `true` for the reactor of a [`MemoryReactor`](crate::testing::MemoryReactor). Code
+    /// that starts threads of its own can check this, and not start them in a test.
     pub fn is_in_memory(&self) -> bool {
         self.0.network.is_some()
     }
 
-    /// The signal that ended the last [`run`](Self::run), if it was one.
+    /// The signal that ended the last [`run`](Self::run), if a signal did.
     pub fn exit_signal(&self) -> Option<i32> {
         self.0.exit_signal.get()
     }
 
-    /// Calls `function` when the reactor runs: at once if it does, else after startup, in the order
-    /// of the calls.
+    /// Calls `function` once the reactor runs: at once if it is running, otherwise after the
+    /// startup, in the order of registration.
     ///
     /// ```
     /// use deferred_reactor::{Failure, Reactor};
@@ -225,13 +226,14 @@ impl Reactor {
         }
     }
 
-    /// Runs `function` when `event` comes, in `phase`.
+    /// Registers `function` to run in `phase` of `event`.
     ///
-    /// It returns `Ok(())`, an error, which is logged, or a Deferred, which in
-    /// [`Phase::Before`] is waited for, while the loop goes on. All triggers of *before* are called
-    /// first, then, when their Deferreds have fired, those of *during*, then those of *after*; within
-    /// a phase in the order in which they were added. Connections and ports are closed between
-    /// *before* and *during* of the shutdown. A trigger runs once and is gone then.
+    /// `function` returns `Ok(())`, an error, which is logged, or a Deferred. All triggers of
+    /// [`Phase::Before`] run first, and the reactor waits for their Deferreds while the loop
+    /// continues. Then the triggers of [`Phase::During`] run, then those of [`Phase::After`]; their
+    /// Deferreds are not waited for. Within a phase, triggers run in the order of registration. At
+    /// the shutdown, connections and ports are closed between `Before` and `During`. A trigger runs
+    /// once and is then removed.
     ///
     /// ```
     /// use std::time::Duration;
@@ -256,7 +258,7 @@ impl Reactor {
         self.0.triggers.add(phase, event, function)
     }
 
-    /// Takes a trigger away before it has run.
+    /// Removes a trigger that has not run yet.
     ///
     /// # Errors
     ///
@@ -265,7 +267,8 @@ impl Reactor {
         self.0.triggers.remove(id)
     }
 
-    /// Fires an event of the program's own; the Deferred fires when all its triggers have run.
+    /// Fires an event of the program's own. The Deferred fires when all triggers of the event have
+    /// run.
     ///
     /// ```
     /// # use deferred_reactor::{Failure, Phase, Reactor, SystemEvent};
@@ -282,7 +285,7 @@ impl Reactor {
         self.0.triggers.fire(SystemEvent::Named(name))
     }
 
-    /// How the loop is doing: what it has done, how busy it is, how late ([`health`]).
+    /// Measurements of the loop so far: turns, load and lateness ([`health`]).
     ///
     /// [`health`]: crate::health
     pub fn stats(&self) -> Stats {
@@ -292,18 +295,20 @@ impl Reactor {
         }
     }
 
-    /// What tells other threads how the loop is doing, also while it is stuck.
+    /// A handle with which other threads read the loop's measurements, also while the loop is
+    /// stuck.
     pub fn monitor(&self) -> Monitor {
         self.0.meter.monitor(self.0.inbox.queue())
     }
 
-    /// Tells `observer` of every turn from now on, and of slow callbacks.
+    /// Registers an observer, which is notified of every [turn](crate#turns) from now on, and of
+    /// slow callbacks.
     #[track_caller]
     pub fn add_observer(&self, observer: impl ReactorObserver) -> ObserverId {
         self.0.meter.add_observer(Rc::new(observer))
     }
 
-    /// Tells an observer no more.
+    /// Removes an observer.
     ///
     /// # Errors
     ///
@@ -312,13 +317,14 @@ impl Reactor {
         self.0.meter.remove_observer(id)
     }
 
-    /// Names callbacks that take longer than `limit`, from the next turn on; `None` ends that.
+    /// Reports callbacks that take longer than `limit`, from the next [turn](crate#turns) on;
+    /// `None` turns the reports off.
     ///
-    /// Each is one `warn` record with the line that scheduled or added it, but no more than one in
-    /// ten seconds for the same line; it is counted by line in [`Monitor::slow_callbacks`], and
-    /// told to [observers](Self::add_observer). A callback of a Deferred is told apart from what
-    /// fired it. While this is on, each event costs one clock read, and each callback of a Deferred
-    /// that an event runs, two.
+    /// Each slow callback is logged at level `warn`, with the source line that scheduled or added
+    /// it, at most once every ten seconds for each line. All of them are counted by line in
+    /// [`Monitor::slow_callbacks`], and [observers](Self::add_observer) are notified. A callback of
+    /// a Deferred is reported separately from the callback that fired it. While the reports are on,
+    /// each event costs one more clock read, and each callback of a Deferred two.
     ///
     /// ```
     /// use std::time::Duration;
@@ -365,21 +371,21 @@ impl Reactor {
         self.0.time.call_later(delay, call)
     }
 
-    /// The calls that are waiting, in the order in which they are due.
+    /// The waiting delayed calls, in the order in which they are due.
     pub fn delayed_calls(&self) -> Vec<DelayedCall> {
         self.0.time.delayed_calls()
     }
 
-    /// What other threads reach this reactor through.
+    /// A handle through which other threads reach this reactor.
     pub fn remote(&self) -> RemoteReactor {
         self.0.inbox.remote()
     }
 
-    /// Runs a future, usually an `async` block, and fires with what it ends with.
+    /// Runs a future, usually an `async` block. The Deferred fires with the result of the future.
     ///
-    /// It is polled here and now; then inside the call that fires the Deferred which it awaits; and
-    /// when something else wakes it, on whatever thread, in the next turn of this reactor. See
-    /// [`deferred::awaiting`](crate::deferred::awaiting) for what holds.
+    /// The future is polled at once, then inside each call that fires a Deferred it awaits. When
+    /// something else wakes it, on any thread, it is polled in the next [turn](crate#turns) of this
+    /// reactor. See [`deferred::awaiting`](crate::deferred::awaiting) for the details.
     ///
     /// ```
     /// use std::time::Duration;
@@ -406,10 +412,11 @@ impl Reactor {
         task::start(Box::pin(future), Some(self.remote()), Location::caller())
     }
 
-    /// Runs `function` in a thread of the pool, for its effect; a panic in it is logged. For its
-    /// result, see [`defer_to_thread`](crate::defer_to_thread).
+    /// Runs `function` in a thread of the pool, and drops its result; a panic in it is logged. For
+    /// a result, see [`defer_to_thread`](crate::defer_to_thread).
     ///
-    /// Given before the reactor runs, it waits for that. A run ends when all that were given are done.
+    /// A function that is given before the reactor runs waits for the run. A run ends when all
+    /// functions given to threads are done.
     #[track_caller]
     pub fn call_in_thread(&self, function: impl FnOnce() + Send + 'static) {
         let (pool, line) = (&self.0.pool, Location::caller());
@@ -422,12 +429,12 @@ impl Reactor {
         pool.submit(pool.next_id(), Box::new(job));
     }
 
-    /// Sets how many threads the pool may have (10 unless set, and at least 1).
+    /// Sets the maximum number of threads in the pool (10 unless set, and at least 1).
     pub fn suggest_thread_pool_size(&self, size: usize) {
         self.0.pool.resize(size);
     }
 
-    /// How the pool is doing: its threads, its queue, and how long jobs have waited.
+    /// Measurements of the thread pool: its threads, its queue, and how long jobs waited.
     pub fn thread_pool_stats(&self) -> ThreadPoolStats {
         self.0.pool.stats()
     }
@@ -440,7 +447,8 @@ impl Reactor {
         &self.0
     }
 
-    /// Whether it neither runs nor stands between two turns of [`turn_once`](Self::turn_once).
+    /// Whether the reactor is neither running nor between two calls of
+    /// [`turn_once`](Self::turn_once).
     pub(crate) fn is_idle(&self) -> bool {
         self.0.state.get() == LifeState::Idle
     }
@@ -448,8 +456,8 @@ impl Reactor {
 
 impl Drop for Reactor {
     fn drop(&mut self) {
-        // While there still is a reactor, so that whoever is told of the end may ask it anything.
-        // One that has run has nothing to close.
+        // Done while the reactor still exists, so that factories and protocols may use it. A
+        // reactor that has run has nothing left to close.
         if Rc::strong_count(&self.0) == 1 {
             self.0.close_all();
         }
@@ -472,27 +480,27 @@ impl fmt::Debug for Reactor {
     }
 }
 
-/// `stop` was called on a reactor that does not run, or stops already.
+/// `stop` was called on a reactor that is not running, or is stopping already.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ReactorNotRunningError;
 
 impl fmt::Display for ReactorNotRunningError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("the reactor does not run, or was asked to stop before")
+        f.write_str("the reactor is not running, or is stopping already")
     }
 }
 
 impl Error for ReactorNotRunningError {}
 
-/// A reactor that runs was to be run, or one that is in a turn to be turned.
+/// `run` was called while the reactor was running, or `turn_once` inside a turn.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ReactorAlreadyRunningError;
 
 impl fmt::Display for ReactorAlreadyRunningError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("the reactor is running already")
+        f.write_str("the reactor is running already and cannot be run inside itself")
     }
 }
 

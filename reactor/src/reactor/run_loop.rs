@@ -1,13 +1,13 @@
 //! The loop itself.
 //!
-//! A *turn* does, in this order: the delayed calls that are due, the calls that other threads have
-//! made, what connections want done (sending what was written, closing, going on with what was cut
-//! short in the turn before), and then, asleep until something happens, the events of sockets.
-//! Each of these takes only what was there when it began, so that nothing that keeps producing
-//! work can keep the others from theirs.
+//! The order of a [turn](crate#turns), counted from its wake-up, is: events of sockets, delayed
+//! calls that are due, calls from other threads, requested service of connections.
+//! [`Reactor::turn`] starts after the events and ends with the sleep that brings the next ones.
+//! Each step takes only the work that existed when the step began, so that work which creates more
+//! work cannot starve the rest.
 //!
-//! Whatever is called from here is called with nothing borrowed, so it may call anything; and with
-//! its panics caught, so it can stop nothing but itself.
+//! Callbacks run with no internal borrow held, so they may call any API; and with their panics
+//! caught, so a panic ends only the callback itself.
 
 use std::io;
 use std::rc::Rc;
@@ -33,9 +33,9 @@ pub(super) enum LifeState {
     Running,
     /// Asked to stop; the shutdown triggers run when the turn is over.
     Stopping,
-    /// The *before* triggers of shutdown are running, or their Deferreds are waited for.
+    /// The *before* triggers of the shutdown are running, or their Deferreds are pending.
     ShuttingDown,
-    /// Those are done; the rest of the shutdown comes when the turn is over.
+    /// The *before* triggers are done; the shutdown is finished after the turn.
     Closing,
 }
 
@@ -58,7 +58,7 @@ impl Reactor {
         outcome
     }
 
-    /// One turn for a loop that is not ours; the first one starts the reactor.
+    /// One turn for the program's own loop; the first one starts the reactor.
     pub(super) fn turn_outside(&self, timeout: Duration) -> Result<bool, Failure> {
         let core = &self.0;
         if core.is_turning.replace(true) {
@@ -77,7 +77,7 @@ impl Reactor {
         Ok(outcome?)
     }
 
-    /// Comes also after an error of the selector: what the loop drove must not outlive it half-open.
+    /// Called also after an error of the selector: connections and ports must not stay half-open.
     fn end_run(&self) {
         let core = &self.0;
         core.close_all();
@@ -112,12 +112,12 @@ impl Reactor {
         let starting = Rc::downgrade(core);
         let begun = core.triggers.begin(SystemEvent::Startup);
         drop(begun.add_callback(move |()| {
-            // What a trigger waited for may come when the run it was for is over.
+            // The Deferred of a trigger may fire after the run that it belongs to.
             if let Some(core) = starting.upgrade()
                 && core.runs.get() == run
                 && core.state.get() != LifeState::Idle
             {
-                // It may have been asked to stop in the meantime.
+                // `stop` may have been called in the meantime.
                 if core.state.get() == LifeState::Starting {
                     core.state.set(LifeState::Running);
                     core.is_running.set(true);
@@ -131,7 +131,7 @@ impl Reactor {
         }));
     }
 
-    /// Begins or finishes the shutdown, if it is time for that. `true` when it is over.
+    /// Begins or finishes the shutdown, if it is due. Returns `true` when the shutdown is over.
     #[inline]
     fn wind_up(&self) -> bool {
         let core = &self.0;
@@ -145,7 +145,7 @@ impl Reactor {
         false
     }
 
-    /// A turn, or what comes between turns. `false` once it has shut down.
+    /// Makes one turn, or one step of the shutdown. Returns `false` once the reactor has shut down.
     #[inline]
     fn step(&self) -> io::Result<bool> {
         if self.wind_up() {
@@ -155,7 +155,8 @@ impl Reactor {
         Ok(true)
     }
 
-    /// Begins to run in memory, where turns are made by [`turn_in_memory`](Self::turn_in_memory).
+    /// Starts a reactor in memory, whose turns are made by
+    /// [`turn_in_memory`](Self::turn_in_memory).
     pub(crate) fn start_in_memory(&self) -> Result<(), ReactorAlreadyRunningError> {
         if !self.is_idle() {
             return Err(ReactorAlreadyRunningError);
@@ -166,13 +167,13 @@ impl Reactor {
         Ok(())
     }
 
-    /// Makes one turn, if it runs, and is not called from inside one. Whether there is more to do at
-    /// this moment.
+    /// Makes one turn, if the reactor is running and not inside a turn. Returns whether more work
+    /// is due now.
     pub(crate) fn turn_in_memory(&self) -> bool {
         if self.is_idle() || self.0.is_turning.replace(true) {
             return false;
         }
-        // Without a system, nothing in it fails.
+        // No system call is made, so nothing can fail.
         let goes_on = matches!(self.step(), Ok(true));
         if !goes_on {
             self.end_run();
@@ -187,8 +188,8 @@ impl Reactor {
         let (waiting, run) = (Rc::downgrade(core), core.runs.get());
         let begun = core.triggers.begin(SystemEvent::Shutdown);
         drop(begun.add_callback(move |()| {
-            // The last of them may be fired from anywhere, also from inside a protocol, which
-            // cannot be told there that it is disconnected. So the loop does the rest.
+            // The last Deferred may be fired inside a protocol, which cannot be notified there of
+            // the end of its connection. So the loop finishes the shutdown.
             if let Some(core) = waiting.upgrade()
                 && core.runs.get() == run
                 && core.state.get() == LifeState::ShuttingDown
@@ -203,10 +204,10 @@ impl Reactor {
         let core = &self.0;
         core.is_running.set(false);
         core.close_all();
-        // Without threads, what they were given is done here.
+        // A reactor in memory has no threads; their jobs are done here.
         while core.network.is_some() && core.pool.work_here() {}
         core.stop_threads();
-        // What the last jobs handed back still fires.
+        // Fires the Deferreds of the last jobs.
         self.make_thread_calls();
         core.triggers.finish(SystemEvent::Shutdown);
     }
@@ -215,15 +216,15 @@ impl Reactor {
     fn turn(&self) -> io::Result<()> {
         let _watch = self.0.meter.watch_turn();
         let looked = self.work();
-        // A turn that ended the run must not go to sleep.
+        // After a turn that ended the run, the loop must not sleep.
         if matches!(self.0.state.get(), LifeState::Stopping | LifeState::Closing) {
             return Ok(());
         }
         self.sleep(None, looked)
     }
 
-    /// One turn, the other way round: what the sleep brings is done before it returns. `false` when
-    /// the shutdown is over.
+    /// Makes one turn that begins with the sleep, so that the events of the sleep are handled
+    /// before it returns. Returns `false` when the shutdown is over.
     fn turn_within(&self, timeout: Duration) -> io::Result<bool> {
         if self.wind_up() {
             return Ok(false);
@@ -232,12 +233,12 @@ impl Reactor {
         self.sleep(Some(timeout.min(LONGEST_SLEEP)), None)?;
         self.work();
         let goes_on = !self.wind_up();
-        // What comes until the next turn is not the loop's.
+        // Time between two turns belongs to the program, not to the loop.
         self.0.meter.sleeps(self.0.time.now(), &self.0.time);
         Ok(goes_on)
     }
 
-    /// The time, if it was looked at and nothing was called since.
+    /// Returns the time, if the clock was read and no callback ran since.
     fn work(&self) -> Option<Instant> {
         let core = &self.0;
         if !core.meter.is_awake() {
@@ -249,11 +250,11 @@ impl Reactor {
         looked.filter(|_| !has_called && !has_serviced)
     }
 
-    /// Sleeps until something happens, for `limit` at most, and handles the events. In memory it
-    /// does not wait. Where the time is known it need not be read again.
+    /// Sleeps until something happens, at most for `limit`, and handles the events. A reactor in
+    /// memory does not sleep. `looked` is the time, if it is known; it saves a clock read.
     fn sleep(&self, limit: Option<Duration>, looked: Option<Instant>) -> io::Result<()> {
         let core = &self.0;
-        // None inside of a turn, which nothing asks for.
+        // `events` is taken only inside a turn, where nothing calls this.
         let (Some(poll), Some(mut events)) = (&core.poll, core.events.take()) else {
             core.deliver_in_memory();
             return Ok(());
@@ -275,18 +276,18 @@ impl Reactor {
         outcome
     }
 
-    /// The time, if it was looked at and nothing was called since.
+    /// Returns the time, if the clock was read and no callback ran since.
     fn make_delayed_calls(&self) -> Option<Instant> {
         let (time, meter) = (&self.0.time, &self.0.meter);
         if time.is_empty() {
             return None;
         }
-        // A call that schedules another is given a later moment than this.
+        // A call scheduled by another call gets a later time than `looked`.
         let (now, looked) = time.begin_calls();
         let (mut count, mut lag) = (0, Duration::ZERO);
         while let Some(due) = time.next_of_turn(looked) {
-            // Those before it may have taken a while. It costs a clock read to know, so that is
-            // for those who are told; else the first, which waited longest, stands for them all.
+            // Earlier calls may have taken a while. Knowing costs a clock read, made only for
+            // observers; otherwise the first call, which waited longest, stands for all.
             if count == 0 {
                 lag = now.saturating_duration_since(due.deadline());
             } else if meter.is_observed() {
@@ -305,7 +306,7 @@ impl Reactor {
         None
     }
 
-    /// Whether there were any.
+    /// Returns whether there were any calls.
     fn make_thread_calls(&self) -> bool {
         let (inbox, meter) = (&self.0.inbox, &self.0.meter);
         inbox.begin_turn();
@@ -330,7 +331,7 @@ impl Reactor {
         {
             crate::logging::error!(
                 target: "reactor",
-                "signal {signal} came while the reactor was stopping because of signal {first}: \
+                "signal {signal} arrived while the reactor was stopping because of signal {first}: \
                  the program ends at once"
             );
             log::logger().flush();
@@ -339,7 +340,7 @@ impl Reactor {
         if core.exit_signal.get().is_none() {
             core.exit_signal.set(Some(signal));
         }
-        // If it stops already, it goes on doing so.
+        // A reactor that is stopping already continues to stop.
         let _ = self.stop();
     }
 
@@ -369,7 +370,7 @@ impl Reactor {
 }
 
 impl Core {
-    /// What a turn does where there is no system to ask.
+    /// Takes the place of the selector in a reactor in memory.
     #[cold]
     fn deliver_in_memory(self: &Rc<Self>) {
         if let Some(network) = &self.network {
@@ -383,7 +384,7 @@ impl Core {
         }
     }
 
-    /// Whether there is something to do that nothing needs to happen for. Of a reactor in memory.
+    /// Whether a reactor in memory has work that is due now.
     fn has_work(&self) -> bool {
         matches!(self.state.get(), LifeState::Stopping | LifeState::Closing)
             || !self.service_requests.borrow().is_empty()
@@ -399,8 +400,8 @@ impl Core {
                 .is_some_and(|deadline| deadline <= self.time.now())
     }
 
-    /// Moves the clock to the next delayed call if there is nothing to do before that. Of a reactor
-    /// in memory.
+    /// Moves the clock of a reactor in memory to the next delayed call, if no other work is due
+    /// before.
     fn pass_idle_time(&self) -> Result<(), NothingLeftError> {
         if self.has_work() {
             return Ok(());
@@ -410,16 +411,16 @@ impl Core {
         Ok(())
     }
 
-    /// Services the descriptors that have requested it up to now. Whether there were any.
+    /// Services the descriptors that have requested it so far. Returns whether there were any.
     fn service_all(self: &Rc<Self>) -> bool {
         if self.service_requests.borrow().is_empty() {
             return false;
         }
         let mut asking = self.service_requests.take();
-        guard_each("what a socket wanted", asking.drain(..), |descriptor| {
+        guard_each("the service of a socket", asking.drain(..), |descriptor| {
             self.watched(descriptor, |descriptor| descriptor.service(self));
         });
-        // Keeps the capacity, unless somebody has asked meanwhile.
+        // Keeps the capacity of the vector, unless new requests have come in.
         let mut requests = self.service_requests.borrow_mut();
         if requests.is_empty() {
             *requests = asking;
@@ -427,14 +428,14 @@ impl Core {
         true
     }
 
-    /// How long the selector may wait. `now` is the time where that is known.
+    /// How long the selector may wait. `now` is the time, if it is known.
     fn time_to_sleep(&self, now: Option<Instant>) -> Option<Duration> {
         if !self.service_requests.borrow().is_empty() {
             return Some(Duration::ZERO); // the turn ends with the next look at the clock
         }
         let mut now = now.unwrap_or_else(|| self.time.now());
         if self.meter.sleeps(now, &self.time) {
-            // Those who were told may have done anything.
+            // Observers may have done anything.
             now = self.time.now();
             let has_ended = matches!(self.state.get(), LifeState::Stopping | LifeState::Closing);
             if has_ended || !self.service_requests.borrow().is_empty() {
@@ -445,9 +446,10 @@ impl Core {
         Some(deadline.saturating_duration_since(now).min(LONGEST_SLEEP))
     }
 
-    /// Closes every port and connection, and drops what waits for a time that will not come.
+    /// Closes every port and connection, and drops the delayed calls.
     pub(super) fn close_all(self: &Rc<Self>) {
-        // What is told of the end may open something new, but not for ever.
+        // Code that is notified of the end may open new connections, so this is done more than
+        // once, but not endlessly.
         for _ in 0..3 {
             self.clients.shut_down(self);
             let open: Vec<Rc<dyn Descriptor>> = self
@@ -456,11 +458,11 @@ impl Core {
                 .iter()
                 .filter_map(|(_, slot)| slot.descriptor.clone())
                 .collect();
-            guard_each("the end of a socket", open.into_iter(), |descriptor| {
+            guard_each("the closing of a socket", open.into_iter(), |descriptor| {
                 descriptor.shut_down(self);
             });
             guard_each(
-                "the end of a socket",
+                "the closing of a socket",
                 self.service_requests.take().into_iter(),
                 drop,
             );
@@ -469,7 +471,8 @@ impl Core {
         self.clients.give_up(self);
     }
 
-    /// Waits until the threads of the pool have ended, none of which may then wait for the loop.
+    /// Waits until the threads of the pool have ended. Threads that wait for the loop are released
+    /// first.
     fn stop_threads(&self) {
         self.inbox.end_waiting();
         #[cfg(unix)]
@@ -477,7 +480,8 @@ impl Core {
         self.pool.stop();
     }
 
-    /// The loop does not see signals while it waits for jobs in threads, so they end the program.
+    /// The loop does not handle signals while it waits for jobs in threads, so a signal ends the
+    /// program meanwhile.
     #[cfg(unix)]
     fn give_a_way_out(&self) -> Option<impl Drop + use<>> {
         let signals = self.signals.borrow();
@@ -488,7 +492,7 @@ impl Core {
         }
         let signal = self.exit_signal.get();
         let way_out = signals.let_them_end_the_program(signal.is_none());
-        // In this order: whoever reads the record may send another at once.
+        // In this order: a reader of the record may send another signal at once.
         if let Some(signal) = signal {
             crate::logging::warn!(
                 target: "reactor",

@@ -1,8 +1,8 @@
 //! Services of systemd: socket activation, start-up and watchdog notifications (feature `systemd`).
 //!
-//! A unit with a socket is started when somebody connects, and nobody is refused while it is started
-//! anew. A unit of `Type=notify` counts as started once it says so, and one with `WatchdogSec=` is
-//! started anew when its loop is stuck:
+//! systemd starts a unit with a socket when a client connects, and clients wait while the unit
+//! restarts. A unit of `Type=notify` counts as started once it has sent `READY=1`. systemd restarts
+//! a unit with `WatchdogSec=` when its loop is stuck:
 //!
 //! ```text
 //! # hello.socket                    # hello.service

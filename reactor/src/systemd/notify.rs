@@ -1,4 +1,4 @@
-//! What the service manager is told.
+//! Notifications to the service manager.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use sd_notify::NotifyState;
 use crate::logging;
 use crate::{LoopingCall, Phase, Reactor, SystemEvent};
 
-/// Tells systemd how the next run of `reactor` is doing (`sd_notify(3)`):
+/// Notifies systemd of the state of the next run of `reactor` (`sd_notify(3)`):
 ///
 /// | when                                            | is sent      |
 /// |-------------------------------------------------|--------------|
@@ -15,12 +15,11 @@ use crate::{LoopingCall, Phase, Reactor, SystemEvent};
 /// | twice in each `WatchdogSec=`, by the loop       | `WATCHDOG=1` |
 /// | the shutdown begins, before its triggers wait   | `STOPPING=1` |
 ///
-/// The watchdog is fed by a delayed call and by nothing else: a loop that is stuck for that long is
-/// found out, and systemd ends the process. What the loop is busy with for longer belongs in a thread,
-/// or in a [`Cooperator`](crate::Cooperator).
+/// Only a delayed call feeds the watchdog: when the loop is stuck for `WatchdogSec=`, systemd ends
+/// the process. Longer work belongs in a thread, or in a [`Cooperator`](crate::Cooperator).
 ///
-/// Call it after the ports are open, since that is what `READY=1` says. Does nothing outside of systemd.
-/// What cannot be sent is logged as a warning, and the program goes on.
+/// Call this after the ports are open, because `READY=1` announces them. Does nothing outside of
+/// systemd. A notification that cannot be sent is logged as a warning, and the program continues.
 ///
 /// ```
 /// use std::time::Duration;
@@ -32,7 +31,7 @@ use crate::{LoopingCall, Phase, Reactor, SystemEvent};
 /// # Ok::<(), Failure>(())
 /// ```
 pub fn notify_manager(reactor: &Reactor) {
-    // Weak would not do: a trigger belongs to the reactor, and goes with the run.
+    // Not weak: a trigger belongs to the reactor, and is removed in the run.
     let watchdog = reactor.clone();
     reactor.add_system_event_trigger(Phase::After, SystemEvent::Startup, move || {
         tell(NotifyState::Ready);
@@ -47,13 +46,13 @@ pub fn notify_manager(reactor: &Reactor) {
     });
 }
 
-/// Feeds the watchdog until the run is over.
+/// Feeds the watchdog until the end of the run.
 fn feed(reactor: &Reactor, limit: Duration) {
     let feeding = LoopingCall::new(reactor, || {
         tell(NotifyState::Watchdog);
         Ok(())
     });
-    // Half of the limit is what systemd advises. It has not been started before.
+    // systemd recommends half of the limit. It was not started before, so this is not refused.
     let _ = feeding.start(limit / 2);
 }
 
@@ -61,7 +60,7 @@ fn tell(state: NotifyState<'_>) {
     if let Err(error) = sd_notify::notify(std::slice::from_ref(&state)) {
         logging::warn!(
             target: "reactor",
-            "cannot tell systemd {state}: {error}; see NOTIFY_SOCKET in the environment"
+            "cannot send {state} to systemd: {error}; check NOTIFY_SOCKET in the environment"
         );
     }
 }

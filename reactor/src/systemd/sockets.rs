@@ -1,4 +1,4 @@
-//! Sockets that the service manager hands over.
+//! Sockets passed by the service manager.
 
 use std::env;
 use std::fmt;
@@ -19,11 +19,12 @@ pub struct ListenSockets {
 }
 
 impl ListenSockets {
-    /// Takes what was handed over; none outside of systemd, or if it was meant for another process.
+    /// Takes the passed sockets; none outside of systemd, or if they were passed to another
+    /// process.
     ///
-    /// Call it once, and first in `main`: it removes the environment variables that tell of the
-    /// sockets, so that child processes do not take them for theirs, and no other thread may look at
-    /// the environment meanwhile.
+    /// Call it once, and first in `main`: it removes the environment variables that describe the
+    /// sockets, so that child processes do not use them. No other thread may read the environment
+    /// meanwhile.
     pub fn from_env() -> Self {
         let names = env::var("LISTEN_FDNAMES").unwrap_or_default();
         Self {
@@ -32,32 +33,31 @@ impl ListenSockets {
         }
     }
 
-    /// How many sockets were handed over, with those that were listened on since.
+    /// Number of passed sockets, including those that `listen` has used.
     pub fn len(&self) -> usize {
         self.sockets.len()
     }
 
-    /// Whether there were none.
+    /// Returns `true` if no sockets were passed.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// The number of the first socket of this name.
+    /// The index of the first socket with this name.
     pub fn index_of(&self, name: &str) -> Option<usize> {
         let names = self.names.iter().take(self.len());
         names.into_iter().position(|one| one == name)
     }
 
-    /// Makes a protocol for each connection to a socket, which is one of TCP or a UNIX socket
-    /// (Twisted's endpoint `systemd:domain=INET:index=0`).
+    /// Makes a protocol for each connection to a socket, which is a TCP or a UNIX socket (Twisted's
+    /// endpoint `systemd:domain=INET:index=0`).
     ///
-    /// The rest is as for [`Reactor::adopt_tcp_listener`]. systemd keeps its copy: while the port is
-    /// closed, those who connect wait there.
+    /// Otherwise as [`Reactor::adopt_tcp_listener`]. systemd keeps a copy of the socket: while the
+    /// port is closed, clients wait in its queue.
     ///
     /// # Errors
     ///
-    /// [`CannotListenError`] if there is no such socket, if it was listened on before, or if it is of
-    /// another kind; the factory is not started then.
+    /// [`CannotListenError`] if there is no such socket, if `listen` has used it before, or if it is of another kind; the factory is not started then.
     #[track_caller]
     pub fn listen(
         &mut self,
@@ -75,7 +75,7 @@ impl ListenSockets {
             Ok(None) => Err(failed(io::Error::new(
                 io::ErrorKind::NotFound,
                 match index < self.len() {
-                    true => "the socket was listened on before".to_owned(),
+                    true => "the socket is in use: listen was called for it before".to_owned(),
                     false => format!("systemd has handed over {} sockets", self.len()),
                 },
             ))),

@@ -1,10 +1,9 @@
 //! Tests without sockets, sleeps and threads.
 //!
-//! A [`MemoryReactor`] is a [`Reactor`] that stands on nothing: its time is a [`Clock`], its
-//! connections are queues of bytes, and what it is given for threads it does itself. It makes its
-//! turns when the test says so, and a test that does the same has the same happen. Everything else
-//! is the code that runs in the program: factories listen on it, protocols are told what happens by
-//! the same transports, and whatever takes a reactor takes it.
+//! A [`MemoryReactor`] is a [`Reactor`] without a system: its time is a [`Clock`], its connections
+//! are queues of bytes, and it runs jobs for threads itself. It makes [turns](crate#turns) when the
+//! test calls it, so a test runs the same way each time. All other code is the code of the program:
+//! factories listen on the reactor, and protocols use the same transports.
 //!
 //! ```
 //! use std::time::Duration;
@@ -42,24 +41,24 @@
 //! # Ok::<(), Failure>(())
 //! ```
 //!
-//! What a test does at one end, the protocol sees at the other:
+//! Calls of a test on its end of a connection, and their effect on the protocol:
 //!
-//! | the test                                              | the protocol                          |
+//! | call of the test                                       | effect on the protocol                |
 //! |-------------------------------------------------------|---------------------------------------|
 //! | [`send`](MemoryConnection::send)                      | `data_received`, in the next turn     |
-//! | [`deliver_at_most`](MemoryConnection::deliver_at_most) | is given so much at a time           |
+//! | [`deliver_at_most`](MemoryConnection::deliver_at_most) | bytes arrive in pieces of this size  |
 //! | [`block_writes`](MemoryConnection::block_writes)      | `buffered` grows, producers pause     |
-//! | [`unblock_writes`](MemoryConnection::unblock_writes)  | `write_drained`, producers go on      |
+//! | [`unblock_writes`](MemoryConnection::unblock_writes)  | `write_drained`, producers resume     |
 //! | [`close_sending`](MemoryConnection::close_sending)    | `read_connection_lost`                |
-//! | [`close`](MemoryConnection::close), or a drop         | `read_connection_lost`; nothing it sends arrives |
+//! | [`close`](MemoryConnection::close), or a drop         | `read_connection_lost`; its output is lost |
 //! | [`reset`](MemoryConnection::reset)                    | `connection_lost`, `ConnectionLost`   |
 //!
-//! # Any order that can be
+//! # Random order
 //!
-//! Where two things happen in one turn, programs must not rely on which comes first, nor on where
-//! bytes are cut. A reactor with a [seed](MemoryReactor::with_seed) mixes the order, cuts what is
-//! sent and what is written at random, and lets some of it wait. The same seed does it in the same
-//! way again, so that a test can try many seeds and name the one that failed:
+//! Programs must not rely on the order of events in one turn, nor on where bytes are split. A
+//! reactor with a [seed](MemoryReactor::with_seed) shuffles the order, splits sent bytes at random,
+//! and delays some of them. The same seed gives the same run, so a test can try many seeds and name
+//! the one that failed:
 //!
 //! ```
 //! # use deferred_reactor::{Failure, net::{Protocol, Transport}, testing::MemoryReactor};
@@ -77,17 +76,18 @@
 //! }
 //! ```
 //!
-//! # What to know
+//! # Rules for tests
 //!
-//! - Panics of callbacks are caught and logged, as in a program; so assert outside of them.
-//! - [`time::now`](crate::time::now) and what stands on it tell the reactor's time on the thread
-//!   that has one.
-//! - Clients that the program connects with [`connect_tcp`](crate::Reactor::connect_tcp) reach the
-//!   ports that it has opened with [`listen_tcp`](crate::Reactor::listen_tcp), and nothing else;
-//!   their delays and timeouts take no time. There are no UNIX sockets and no datagrams.
-//! - [`defer_to_thread`](crate::defer_to_thread) runs its function in the next turn, on this thread.
-//!   Real threads may call [`call_from_thread`](crate::RemoteReactor::call_from_thread); join them
-//!   before the next turn, so that there is only one order.
+//! - Panics of callbacks are caught and logged, as in a program, so make assertions outside of
+//!   callbacks.
+//! - [`time::now`](crate::time::now) returns the reactor's time on a thread with a
+//!   [`MemoryReactor`].
+//! - [`connect_tcp`](crate::Reactor::connect_tcp) only reaches ports that the program has opened
+//!   with [`listen_tcp`](crate::Reactor::listen_tcp). Delays and timeouts take no real time. There
+//!   are no UNIX sockets and no UDP.
+//! - [`defer_to_thread`](crate::defer_to_thread) runs its function in the next turn, on this
+//!   thread. Real threads may call [`call_from_thread`](crate::RemoteReactor::call_from_thread);
+//!   join them before the next turn, so that the order is fixed.
 
 mod peer;
 
@@ -111,7 +111,7 @@ use crate::time::{Clock, DelayedCall, ReactorTime, TimeSource, after};
 
 pub use peer::{MemoryConnection, MemoryPair};
 
-/// More turns than that without an end are taken for an endless loop.
+/// After this many turns, `pump` assumes an endless loop.
 const MOST_TURNS: u32 = 1_000_000;
 
 /// A reactor without a system, for tests (Twisted's `MemoryReactorClock`).
@@ -119,7 +119,7 @@ const MOST_TURNS: u32 = 1_000_000;
 /// [`reactor`](Self::reactor) is the [`Reactor`] itself, for code that takes one and for what it has beside
 /// the methods here. The test drives it:
 ///
-/// | call                           | makes                                                       |
+/// | call                           | effect                                                      |
 /// |--------------------------------|-------------------------------------------------------------|
 /// | [`turn`](Self::turn)           | one turn                                                    |
 /// | [`pump`](Self::pump)           | turns, until nothing is left to do at this moment           |
@@ -129,7 +129,7 @@ const MOST_TURNS: u32 = 1_000_000;
 /// The first turn starts it, with its startup triggers. A turn after [`stop`](Self::stop) shuts it
 /// down, and then there are no more, unless it is [started](Self::start) again.
 ///
-/// Calls of these from inside a callback do nothing: the turn at hand goes on by itself.
+/// These calls do nothing inside a callback: the current turn continues.
 pub struct MemoryReactor(Rc<Driver>);
 
 struct Driver {
@@ -140,13 +140,14 @@ struct Driver {
 }
 
 impl MemoryReactor {
-    /// A reactor in which everything happens in the order in which it was caused, and whole.
+    /// Makes a reactor in which events happen in the order of their causes, and bytes arrive
+    /// unsplit.
     pub fn new() -> Self {
         Self::with(None)
     }
 
-    /// A reactor in which things happen in any order that they might, and in pieces: always the same
-    /// for the same seed.
+    /// Makes a reactor with events in random order and bytes split at random, always in the same
+    /// way for the same seed.
     pub fn with_seed(seed: u64) -> Self {
         Self::with(Some(seed))
     }
@@ -163,17 +164,17 @@ impl MemoryReactor {
         }))
     }
 
-    /// The reactor, for whoever takes one.
+    /// The reactor, for code that takes one.
     pub fn reactor(&self) -> &Reactor {
         &self.0.reactor
     }
 
-    /// Its clock. [`advance`](Self::advance) moves it, and makes the turns that go with that.
+    /// The clock of the reactor. [`advance`](Self::advance) moves it and makes turns.
     pub fn clock(&self) -> &Clock {
         &self.0.clock
     }
 
-    /// The time since it was made.
+    /// The time since the reactor was made.
     pub fn elapsed(&self) -> Duration {
         self.0.clock.elapsed()
     }
@@ -271,37 +272,37 @@ impl MemoryReactor {
     ///
     /// # Errors
     ///
-    /// [`ReactorAlreadyRunningError`] if it runs.
+    /// [`ReactorAlreadyRunningError`] if the reactor is running.
     pub fn start(&self) -> Result<(), ReactorAlreadyRunningError> {
         self.0.has_started.set(true);
         self.0.reactor.start_in_memory()
     }
 
-    /// Makes one turn: delayed calls that are due, calls from threads, what connections want done,
-    /// and what arrives on them. Whether there is more to do at this moment.
+    /// Makes one turn: delayed calls that are due, calls from threads, the work of connections, and
+    /// arriving bytes. Returns `true` if more work is due at the current time.
     ///
-    /// What is done in a turn and causes something more, causes it in a later turn.
+    /// Effects of a turn happen in a later turn.
     pub fn turn(&self) -> bool {
         self.0.turn()
     }
 
-    /// Makes turns until there is nothing left to do at this moment.
+    /// Makes turns until no work is left at the current time.
     ///
     /// # Panics
     ///
-    /// After a million turns, since it would never end: two protocols that always answer one
-    /// another, or a delayed call that always makes another with no delay.
+    /// After a million turns: two protocols answer each other without end, or a delayed call
+    /// schedules itself with no delay.
     pub fn pump(&self) {
         self.0.pump();
     }
 
-    /// Lets time pass: moves the clock to each delayed call that becomes due, and makes turns there
-    /// until nothing is left to do; then to the end of `amount`.
+    /// Moves the clock to each delayed call that becomes due within `amount`, and makes turns there
+    /// until no work is left; then moves it to the end of `amount`.
     ///
-    /// An amount that cannot be told, such as `Duration::MAX`, is a century.
+    /// An amount too large for an `Instant`, such as `Duration::MAX`, counts as a century.
     ///
-    /// A call sees the time for which it was made, unlike one of [`Clock::advance`], which moves to
-    /// the end at once.
+    /// A call sees the time it was scheduled for. [`Clock::advance`] differs: it moves to the end
+    /// at once.
     ///
     /// # Panics
     ///
@@ -325,7 +326,8 @@ impl MemoryReactor {
         self.pump();
     }
 
-    /// The test connects to a protocol of its own, without a port; it is told so in the next turn.
+    /// Connects the test to `protocol`, without a port; `connection_made` is called in the next
+    /// turn.
     pub fn connect(&self, protocol: impl Protocol) -> MemoryConnection {
         let wire = Wire::new(&self.0.network, self.addresses(), true);
         self.drive(&wire, 1, Box::new(protocol));
@@ -337,7 +339,7 @@ impl MemoryReactor {
     ///
     /// # Errors
     ///
-    /// `ConnectionRefused` if nobody listens there.
+    /// `ConnectionRefused` if no port is open at `address`.
     pub fn connect_to(&self, address: impl ToSocketAddrs) -> io::Result<MemoryConnection> {
         let mut refused = io::ErrorKind::AddrNotAvailable;
         for address in address.to_socket_addrs()? {
@@ -349,8 +351,8 @@ impl MemoryReactor {
         Err(refused.into())
     }
 
-    /// Connects two protocols with one another (Twisted's `iosim.connect`); both are told so in the
-    /// next turn. 64 KiB at most are on their way in each direction.
+    /// Connects two protocols to each other (Twisted's `iosim.connect`); `connection_made` of both
+    /// is called in the next turn. At most 64 KiB are in transit in each direction.
     ///
     /// ```
     /// use std::{cell::RefCell, rc::Rc};
@@ -391,7 +393,7 @@ impl MemoryReactor {
         MemoryPair::new(wire, client, server)
     }
 
-    /// Has the reactor drive one end of a wire.
+    /// Lets the reactor drive one end of a wire.
     fn drive(&self, wire: &Rc<Wire>, index: usize, protocol: Box<dyn Protocol>) -> Transport {
         let core = self.0.reactor.core();
         let slot = core.add_slot();
@@ -408,7 +410,7 @@ impl MemoryReactor {
         transport
     }
 
-    /// Two that nobody else has.
+    /// Two addresses that are not in use.
     fn addresses(&self) -> [SocketAddr; 2] {
         let host = IpAddr::V4(Ipv4Addr::LOCALHOST);
         [host, host].map(|host| self.0.network.client_address(host))
@@ -426,7 +428,7 @@ impl Driver {
             return false;
         };
         if !self.has_started.replace(true) {
-            // It may have been started by `run`.
+            // Fails if `run` has started it already.
             let _ = self.reactor.start_in_memory();
         }
         self.reactor.turn_in_memory()
@@ -438,7 +440,9 @@ impl Driver {
                 return;
             }
         }
-        panic!("{MOST_TURNS} turns and no end; use `turn` to see what goes on");
+        panic!(
+            "{MOST_TURNS} turns were made and work is still due; make single turns with `turn` to find the cause"
+        );
     }
 }
 

@@ -1,4 +1,4 @@
-//! The ends of connections that a test holds.
+//! The ends of connections held by a test.
 
 use std::fmt;
 use std::io::{self, Read, Write};
@@ -12,12 +12,12 @@ use crate::reactor::{Core, SlotId};
 /// The peer's end of a connection, held by the test (Twisted's `StringTransport`, from the other
 /// side).
 ///
-/// What is [sent](Self::send) arrives in the next turn; what the protocol sends can be
-/// [taken](Self::received) as soon as it has left. It can also be read and written like a socket:
-/// [`Read`] makes turns until there is something, and fails with [`WouldBlock`] where a socket would
-/// wait for ever.
+/// Bytes that the test [sends](Self::send) arrive in the next turn; bytes that the protocol has
+/// sent can be [taken](Self::received) at once. The end can also be read and written like a socket:
+/// [`Read`] makes turns until bytes have arrived, and fails with [`WouldBlock`] when a socket would
+/// wait without end.
 ///
-/// Dropping it closes it, as when a client goes away. Once the reactor is dropped, it is closed.
+/// Dropping it closes it, as when a client goes away. Dropping the reactor closes it, too.
 ///
 /// [`WouldBlock`]: io::ErrorKind::WouldBlock
 ///
@@ -51,7 +51,7 @@ pub struct MemoryConnection {
     wire: Rc<Wire>,
 }
 
-/// The test's end of a wire, and that of the protocol.
+/// The test's end of a wire; the protocol's is the other one.
 const TEST: usize = 0;
 const PROTOCOL: usize = 1;
 
@@ -63,19 +63,18 @@ impl MemoryConnection {
         }
     }
 
-    /// Sends bytes, which arrive in the next turn. However many they are, they are taken; see
-    /// [`unread`](Self::unread). Does nothing on a connection that is closed.
+    /// Sends bytes, which arrive in the next turn. Accepts any number of bytes; see
+    /// [`unread`](Self::unread). Does nothing on a closed connection.
     pub fn send(&self, data: impl AsRef<[u8]>) {
         let _ = self.wire.write(TEST, data.as_ref());
     }
 
-    /// What the protocol has sent since this was last called.
+    /// Takes the bytes that the protocol has sent since the last call.
     pub fn received(&self) -> Vec<u8> {
         self.wire.take_arrived(TEST)
     }
 
-    /// [Sends](Self::send) something, [pumps](super::MemoryReactor::pump), and tells what was
-    /// [received](Self::received).
+    /// [Sends](Self::send) `data`, [pumps](super::MemoryReactor::pump) the reactor, and returns the [received](Self::received) bytes.
     ///
     /// # Panics
     ///
@@ -86,72 +85,73 @@ impl MemoryConnection {
         self.received()
     }
 
-    /// How much of what was sent the protocol has not read: more of it than it wants, while it has
+    /// Number of sent bytes that the protocol has not read; they stay unread while it has
     /// [paused](Transport::pause_producing).
     pub fn unread(&self) -> usize {
         self.wire.unread(PROTOCOL)
     }
 
-    /// From now on, at most so many bytes arrive in a turn, and at least one: `data_received` is
-    /// given no more at once, also where several pieces have arrived while it had paused. Without a limit, everything that was sent arrives in one turn, unless
-    /// the reactor has a [seed](super::MemoryReactor::with_seed).
+    /// Limits the bytes that arrive in one turn, and in one call of `data_received`, to `bytes`, at
+    /// least 1. Without a limit, everything that was sent arrives in one turn, unless the reactor
+    /// has a [seed](super::MemoryReactor::with_seed).
     pub fn deliver_at_most(&self, bytes: usize) {
         self.wire.set_piece(PROTOCOL, bytes);
     }
 
-    /// Takes `bytes` more from the protocol and then nothing, as a peer that does not read: what
-    /// the protocol writes stays in its transport. Replaces what was said before.
+    /// Accepts `bytes` more bytes from the protocol and then none, like a peer that does not read:
+    /// further output stays in the transport. Replaces an earlier limit.
     pub fn block_writes(&self, bytes: usize) {
         self.wire.set_window(TEST, bytes);
     }
 
-    /// Takes everything again.
+    /// Accepts all output again.
     pub fn unblock_writes(&self) {
         self.block_writes(usize::MAX);
     }
 
-    /// Closes the sending side: the protocol is told, behind everything that was sent, by
+    /// Closes the sending side: after all bytes have arrived, the protocol gets
     /// [`read_connection_lost`](crate::net::Protocol::read_connection_lost).
     pub fn close_sending(&self) {
         self.wire.end(TEST);
     }
 
-    /// Closes both sides. What was sent arrives; what the protocol sends is not taken any more, and
-    /// tells it, once it has tried, that the connection is lost.
+    /// Closes both sides. Sent bytes still arrive. Output of the protocol is no longer accepted,
+    /// and the connection is lost when it writes.
     pub fn close(&self) {
         self.wire.close(TEST, false);
     }
 
-    /// Resets the connection: what was sent and has not arrived is lost, and the protocol is told
-    /// [`ConnectionLost`](crate::net::ConnectionLost).
+    /// Resets the connection: bytes in transit are lost, and the protocol gets `connection_lost`
+    /// with [`ConnectionLost`](crate::net::ConnectionLost).
     pub fn reset(&self) {
         self.wire.close(TEST, true);
     }
 
-    /// Whether the protocol has closed its sending side, after what it had to send. The connection
-    /// may still take what is sent.
+    /// Returns `true` once the protocol has closed its sending side, after all its output. It may
+    /// still receive.
     pub fn has_ended(&self) -> bool {
         self.wire.end_has_arrived(TEST)
     }
 
-    /// Whether the other side is gone: its protocol has been told, or there never was one.
+    /// Returns `true` once the other side is gone: `connection_lost` was called, or there was no
+    /// protocol.
     pub fn is_closed(&self) -> bool {
         !self.wire.is_open(PROTOCOL)
     }
 
-    /// Whether the other side has reset the connection: it was
-    /// [aborted](Transport::abort_connection), or closed with something unread.
+    /// Returns `true` if the other side has reset the connection: it was
+    /// [aborted](Transport::abort_connection), or closed with unread input.
     pub fn is_reset(&self) -> bool {
         self.wire.reset_has_arrived(TEST)
     }
 
-    /// The transport of the protocol, once it is connected and until it is lost.
+    /// The transport of the protocol, while it is connected.
     pub fn transport(&self) -> Option<Transport> {
         let core = self.driver.upgrade()?.reactor.core().clone();
         transport_at(&core, self.wire.slot(PROTOCOL)?)
     }
 
-    /// This end, as the protocol sees it.
+    /// The address of this end, which is the protocol's peer.
     pub fn address(&self) -> Address {
         self.wire.address(TEST)
     }
@@ -169,11 +169,11 @@ fn transport_at(core: &Rc<Core>, slot: SlotId) -> Option<Transport> {
 }
 
 impl Read for &MemoryConnection {
-    /// Makes turns until there is something to read.
+    /// Makes turns until there are bytes to read.
     ///
     /// # Errors
     ///
-    /// `WouldBlock` if there is nothing and will be nothing until something else happens;
+    /// `WouldBlock` if there are no bytes and no work is left that could bring some;
     /// `ConnectionReset`.
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         loop {
@@ -182,7 +182,7 @@ impl Read for &MemoryConnection {
                 outcome => return outcome,
             }
             if !self.driver.upgrade().is_some_and(|driver| driver.turn()) {
-                // The last turn may have brought something.
+                // The last turn may have brought bytes.
                 return self.wire.read(TEST, buffer);
             }
         }
@@ -190,11 +190,11 @@ impl Read for &MemoryConnection {
 }
 
 impl Write for &MemoryConnection {
-    /// [Sends](MemoryConnection::send).
+    /// Sends `data`, as [`MemoryConnection::send`].
     ///
     /// # Errors
     ///
-    /// `BrokenPipe` on a connection that is closed.
+    /// `BrokenPipe` on a closed connection.
     fn write(&mut self, data: &[u8]) -> io::Result<usize> {
         self.wire.write(TEST, data)
     }
@@ -237,9 +237,9 @@ impl fmt::Debug for MemoryConnection {
     }
 }
 
-/// Two protocols that are connected with one another (Twisted's `iosim.connect`).
+/// Two protocols that are connected to each other (Twisted's `iosim.connect`).
 ///
-/// Dropping it changes nothing.
+/// Dropping it does not close the connection.
 #[derive(Debug, Clone)]
 pub struct MemoryPair {
     wire: WireHandle,
@@ -275,15 +275,15 @@ impl MemoryPair {
         &self.server
     }
 
-    /// From now on, at most so many bytes arrive in a turn, on each side, and at least one.
+    /// Limits the bytes that arrive at each side in one turn to `bytes`, at least 1.
     pub fn deliver_at_most(&self, bytes: usize) {
         for index in 0..2 {
             self.wire.0.set_piece(index, bytes);
         }
     }
 
-    /// Cuts the connection: what is on its way is lost, and both protocols are told
-    /// [`ConnectionLost`](crate::net::ConnectionLost).
+    /// Breaks the connection: bytes in transit are lost, and both protocols get `connection_lost`
+    /// with [`ConnectionLost`](crate::net::ConnectionLost).
     pub fn reset(&self) {
         self.wire.0.cut();
     }

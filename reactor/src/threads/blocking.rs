@@ -1,9 +1,9 @@
-//! Asking the reactor from another thread, and waiting for the answer.
+//! Calls into the reactor from another thread that wait for the result.
 //!
-//! A waiting thread has passed the [`Gate`]. It is open from the beginning until the reactor, having
-//! stopped, makes no more calls, and again whenever it runs again. When it closes, all waiting
-//! threads get an error, and those who come later do at once: the reactor is about to join its worker
-//! threads, and would otherwise wait for a thread that waits for the reactor.
+//! A waiting thread has passed the [`Gate`]. The gate is open from the start until the reactor has
+//! stopped and makes no more calls, and is open again in the next run. When it closes, all waiting
+//! threads get an error, and later calls fail at once: the reactor is about to join its worker
+//! threads, and must not wait for a thread that waits for the reactor.
 
 use std::cell::Cell;
 use std::convert::Infallible;
@@ -20,16 +20,16 @@ use super::RemoteReactor;
 use crate::deferred::{Failure, Outcome, call_for};
 use crate::reactor::Reactor;
 
-/// Runs `call` on the reactor's thread, and waits for what it ends with (Twisted's
+/// Runs `call` on the reactor's thread, and waits for its result (Twisted's
 /// `blockingCallFromThread`).
 ///
-/// It returns a `Result`, or a Deferred, which is waited for; a panic in it is a failure holding a
-/// [`PanicError`](crate::PanicError). Meant for jobs in worker threads, and for programs that keep
-/// their main thread and run the reactor in another. If the reactor has not run yet, this waits
-/// until it does.
+/// `call` returns a `Result`, or a Deferred, which is waited for; a panic in it is a failure that
+/// holds a [`PanicError`](crate::PanicError). Meant for jobs in worker threads, and for programs
+/// that run the reactor in a thread other than the main one. If the reactor has not run yet, this
+/// waits until it does.
 ///
-/// Two threads that each run a reactor must not call each other in this way at the same time:
-/// neither could answer.
+/// Two threads that each run a reactor must not make blocking calls to each other at the same time:
+/// both would wait without end.
 ///
 /// ```
 /// use std::time::Duration;
@@ -51,7 +51,7 @@ use crate::reactor::Reactor;
 ///
 /// # Errors
 ///
-/// What `call`, or its Deferred, fails with; or a [`BlockingCallError`] where no result can come.
+/// The failure of `call` or of its Deferred; or a [`BlockingCallError`] if there can be no result.
 #[track_caller]
 pub fn blocking_call_from_thread<R>(
     remote: &RemoteReactor,
@@ -66,14 +66,14 @@ where
     let (answer, answered) = crossbeam_channel::bounded(1);
     let waits = open.clone();
     let sent = remote.call_from_thread_for(line, move |reactor| {
-        // Once the gate has closed, the caller is told that this was not done.
+        // After the gate has closed, the caller has got an error saying that the call was not made.
         if waits.try_recv() == Err(TryRecvError::Disconnected) {
             return;
         }
         drop(
             call_for(line, || call(reactor)).add_both(move |result| match answer.send(result) {
                 Ok(()) => Ok(()),
-                // Nobody waits any more: a failure is reported as one that nobody handled.
+                // The caller no longer waits: a failure is reported as unhandled.
                 Err(unsent) => unsent.into_inner().map(drop),
             }),
         );
@@ -82,7 +82,7 @@ where
         return Err(BlockingCallError::ReactorGone.into());
     }
     let answer = select! {
-        // An error means that the call was dropped unmade.
+        // An error means that the call was dropped without being made.
         recv(answered) -> answer => answer.ok(),
         recv(open) -> _ => answered.try_recv().ok(),
     };
@@ -93,11 +93,11 @@ where
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum BlockingCallError {
-    /// It was made on the reactor's own thread, which would wait for itself for ever. The call was
-    /// not made. Call the function directly.
+    /// It was called on the reactor's own thread, which would wait for itself without end. The call
+    /// was not made. Call the function directly.
     OwnThread,
-    /// The reactor has stopped. If the call had not been made by then, it never is; if it had, and
-    /// had returned a Deferred, that one goes on without anybody who waits for it.
+    /// The reactor has stopped. A call that had not been made by then is never made. If it was made
+    /// and had returned a Deferred, that Deferred continues, and its result is dropped.
     ReactorStopped,
     /// The reactor has been dropped. The call was not made.
     ReactorGone,
@@ -106,7 +106,7 @@ pub enum BlockingCallError {
 impl fmt::Display for BlockingCallError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::OwnThread => "a blocking call was made on the reactor's own thread",
+            Self::OwnThread => "a blocking call was made on the reactor's own thread, where it would wait for itself: call the function directly",
             Self::ReactorStopped => "the reactor stopped before a blocking call had its result",
             Self::ReactorGone => "the reactor has been dropped",
         })
@@ -115,7 +115,7 @@ impl fmt::Display for BlockingCallError {
 
 impl Error for BlockingCallError {}
 
-/// Lets threads wait for a reactor's answers while it is open: their side of it.
+/// The side of the waiting threads: they may wait for a reactor while the gate is open.
 pub(super) struct Gate {
     /// The thread of the reactor.
     thread: ThreadId,
@@ -123,10 +123,10 @@ pub(super) struct Gate {
 }
 
 enum Access {
-    /// Nothing is ever sent through this: it ends when the gate closes.
+    /// Nothing is sent through this channel: it disconnects when the gate closes.
     Open(Receiver<Infallible>),
     Closed,
-    /// It is closed for ever.
+    /// The reactor was dropped.
     Gone,
 }
 
@@ -137,7 +137,7 @@ pub(super) struct GateControl {
 }
 
 impl Gate {
-    /// What ends when there is nothing more to wait for.
+    /// Returns a channel that disconnects when there is no result to wait for any more.
     fn pass(&self) -> Result<Receiver<Infallible>, BlockingCallError> {
         if thread::current().id() == self.thread {
             return Err(BlockingCallError::OwnThread);
@@ -149,7 +149,7 @@ impl Gate {
         }
     }
 
-    /// For those who had passed it. It may have opened again since.
+    /// The error for threads that had passed the gate. It may have opened again since.
     fn why_closed(&self) -> BlockingCallError {
         match &*self.access.lock() {
             Access::Open(_) | Access::Closed => BlockingCallError::ReactorStopped,
@@ -159,7 +159,7 @@ impl Gate {
 }
 
 impl GateControl {
-    /// Of the reactor of this thread; open.
+    /// An open gate for the reactor of this thread.
     pub(super) fn new() -> Self {
         let gate_control = Self {
             gate: Arc::new(Gate {
@@ -185,13 +185,13 @@ impl GateControl {
         }
     }
 
-    /// Ends the waiting of all who have passed it.
+    /// Ends the waiting of all threads that have passed the gate.
     pub(super) fn close(&self) {
         self.deny(Access::Closed);
     }
 
     fn deny(&self, access: Access) {
-        // In this order: whoever stops waiting can ask why.
+        // In this order: a thread that stops waiting reads the reason.
         *self.gate.access.lock() = access;
         self.keeps_open.set(None);
     }

@@ -1,10 +1,10 @@
-//! Threads: the one way into a reactor from another thread, and a pool for work that blocks.
+//! Threads: calls into a reactor from other threads, and a pool for blocking work.
 //!
-//! Everything that belongs to a reactor stays on its thread; the compiler sees to that. Other
-//! threads reach it through a [`RemoteReactor`], which carries closures to the loop, and may wait
-//! for what they lead to with [`blocking_call_from_thread`]. A single result goes the same way
-//! through a [`RemoteResolver`]. Work that would block the loop goes in the other direction, with
-//! [`defer_to_thread`]. To use all cores, [`run_workers`] runs a reactor on each of several threads.
+//! A reactor and everything it owns stay on one thread; the compiler rejects the rest. Other
+//! threads use a [`RemoteReactor`], which sends closures to the loop, and may wait for a result
+//! with [`blocking_call_from_thread`]. A [`RemoteResolver`] sends a single result. Work that would
+//! block the loop is run in a thread with [`defer_to_thread`]. To use all cores, [`run_workers`]
+//! runs a reactor on each of several threads.
 
 mod blocking;
 mod pool;

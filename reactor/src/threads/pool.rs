@@ -1,12 +1,12 @@
-//! A few threads for work that blocks.
+//! A pool of threads for blocking work.
 //!
-//! Threads are started when there is work and no idle one to take it, up to the limit, and end
-//! when the reactor stops, after the work that had been given to them. Jobs wait in one queue, in
-//! the order in which they came, and can be taken out of it until a thread has begun them.
+//! A thread is started when there is a job and no idle thread, up to the limit. Threads end when
+//! the reactor stops, after all jobs are done. Jobs wait in one queue, in the order of submission,
+//! and can be removed from it until a thread has started them.
 //!
-//! The system may refuse a thread. Then it is asked again after a [`RETRY`], since a job that no
-//! thread takes makes nothing happen which could lead to another try. Jobs that are still left when
-//! the reactor stops, and for which there is no thread at all, are done by the reactor's own.
+//! The system may refuse a thread. The pool then tries again after [`RETRY`], because a job without
+//! a thread causes no event that could lead to another try. If there is no thread at all when the
+//! reactor stops, the remaining jobs are done on the reactor's thread.
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
@@ -27,14 +27,14 @@ use crate::time::{DelayedCall, TimeSource};
 
 type Job = Box<dyn FnOnce() + Send>;
 
-/// Names one job, for as long as the pool exists.
+/// Identifies one job, for the life of the pool.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct JobId(u64);
 
 /// Twisted's default for its pool.
 const DEFAULT_SIZE: usize = 10;
 
-/// After how long the system is asked again for a thread that it has refused.
+/// Time until the next try after the system has refused a thread.
 const RETRY: Duration = Duration::from_millis(100);
 
 /// The threads of one reactor.
@@ -43,41 +43,41 @@ pub(crate) struct Pool {
     threads: Rc<PoolThreads>,
 }
 
-/// The reactor's side of the workers.
+/// The reactor's side of the worker threads.
 struct PoolThreads {
     time: TimeSource,
-    /// Those present, and some that may not have ended yet.
+    /// Running threads, and some that may be ending.
     workers: RefCell<Vec<JoinHandle<()>>>,
-    /// The next try, after the system had refused a thread.
+    /// The next try after the system has refused a thread.
     retry: RefCell<Option<DelayedCall>>,
-    /// The system refuses threads, and the log was told.
+    /// The system refuses threads, and this was logged.
     is_refused: Cell<bool>,
-    /// How many of the next starts are refused.
+    /// Number of further starts to refuse, for tests.
     #[cfg(test)]
     refusals: Cell<usize>,
 }
 
-/// What the reactor's thread and the workers share.
+/// State shared by the reactor's thread and the workers.
 struct WorkQueue {
     state: Mutex<State>,
-    /// Notified for each job, and for all when they are to look whether they should go.
+    /// Notified for each job, and for all workers when they may have to end.
     wakeup: Condvar,
 }
 
 struct State {
-    /// Jobs that nobody has begun, and since when they wait; a higher id came later.
+    /// Jobs that no thread has started, and since when they wait; later jobs have higher ids.
     queue: BTreeMap<JobId, (Job, Instant)>,
     next_id: u64,
-    /// Workers. One counts itself out under the lock when it decides to go, so whoever asks knows
-    /// how many are left to take a job.
+    /// Number of workers. A worker that decides to end counts itself out under the lock, so the
+    /// number is always that of workers that can take a job.
     present: usize,
-    /// How many there may be.
+    /// Maximum number of workers.
     size: usize,
-    /// Jobs that are being done.
+    /// Number of running jobs.
     active: usize,
-    /// Whether threads are started for what is queued.
+    /// Whether threads are started for queued jobs.
     is_running: bool,
-    /// Workers go when nothing is queued any more.
+    /// Workers end when the queue is empty.
     is_leaving: bool,
     done: u64,
     cancelled: u64,
@@ -86,7 +86,7 @@ struct State {
 }
 
 impl Pool {
-    /// `time` is that of the reactor, which keeps the calls that ask for threads again.
+    /// `time` is the reactor's, for the calls that try to start threads again.
     pub(crate) fn new(time: &TimeSource) -> Self {
         let state = State {
             queue: BTreeMap::new(),
@@ -117,7 +117,7 @@ impl Pool {
         }
     }
 
-    /// A name for the next job.
+    /// Assigns an id for the next job.
     pub(crate) fn next_id(&self) -> JobId {
         let mut state = self.shared.state.lock();
         let id = JobId(state.next_id);
@@ -125,7 +125,7 @@ impl Pool {
         id
     }
 
-    /// Queues a job. Before the reactor runs, it waits for that.
+    /// Queues a job. Jobs queued before the reactor runs wait for the run.
     pub(crate) fn submit(&self, id: JobId, job: Job) {
         let mut state = self.shared.state.lock();
         state.queue.insert(id, (job, Instant::now()));
@@ -134,7 +134,7 @@ impl Pool {
         self.threads.hire(&self.shared);
     }
 
-    /// Takes a job out of the queue and drops it, unless it was begun or done.
+    /// Removes a job from the queue and drops it, unless a thread has started it.
     pub(crate) fn cancel(&self, id: JobId) {
         let mut state = self.shared.state.lock();
         let removed = state.queue.remove(&id);
@@ -150,10 +150,10 @@ impl Pool {
         self.threads.hire(&self.shared);
     }
 
-    /// At most `size` jobs at once, from now on; at least one.
+    /// Sets the maximum number of concurrent jobs, at least 1.
     pub(crate) fn resize(&self, size: usize) {
         self.shared.state.lock().size = size.max(1);
-        // Those who are at work look by themselves, before the next job.
+        // Busy workers check the limit themselves before the next job.
         self.shared.wakeup.notify_all();
         self.threads.hire(&self.shared);
     }
@@ -169,7 +169,7 @@ impl Pool {
             // A worker catches the panics of its jobs.
             let _ = worker.join();
         }
-        // None could be started, or the last would have done these.
+        // If no worker could be started, the jobs are still queued.
         while was_running && self.work_here() {}
         self.shared.state.lock().is_leaving = false;
         self.threads.forget_refusal();
@@ -193,8 +193,8 @@ impl Pool {
         }
     }
 
-    /// Does what is queued by now in the thread that calls this. For a pool that was not started.
-    /// `false` if there was nothing.
+    /// Does all queued jobs on the calling thread, for a pool that was not started. Returns `false`
+    /// if there were none.
     pub(crate) fn work_here(&self) -> bool {
         let mut state = self.shared.state.lock();
         let queued = state.queue.len();
@@ -204,14 +204,14 @@ impl Pool {
         queued > 0
     }
 
-    /// Whether there is something for [`work_here`](Self::work_here).
+    /// Whether [`work_here`](Self::work_here) has jobs to do.
     pub(crate) fn has_queued(&self) -> bool {
         !self.shared.state.lock().queue.is_empty()
     }
 }
 
 impl PoolThreads {
-    /// Starts threads until there is one for each job, or as many as there may be.
+    /// Starts threads until there is one for each job, up to the limit.
     fn hire(self: &Rc<Self>, shared: &Arc<WorkQueue>) {
         let mut state = shared.state.lock();
         if !state.is_running || state.present >= state.wanted() {
@@ -246,14 +246,14 @@ impl PoolThreads {
         thread.spawn(move || shared.work())
     }
 
-    /// The system has no thread for us: asks again in a while.
+    /// Handles a thread refused by the system: tries again after [`RETRY`].
     #[cold]
     fn is_refused(self: &Rc<Self>, shared: &Arc<WorkQueue>, present: usize, error: &io::Error) {
         if !self.is_refused.replace(true) {
             crate::logging::error!(
                 target: "reactor",
-                "cannot start a worker thread, and tries again every {RETRY:?}; \
-                 {present} of them run: {error}"
+                "the thread pool cannot start a worker thread, and tries again every {RETRY:?}; \
+                 {present} worker threads are running: {error}"
             );
         }
         let mut retry = self.retry.borrow_mut();
@@ -278,21 +278,21 @@ impl PoolThreads {
 impl Drop for Pool {
     fn drop(&mut self) {
         self.stop();
-        // Outside the lock: jobs tell those who wait for them that they will never be done.
+        // Outside the lock: dropping jobs fails the Deferreds that wait for them.
         let left = mem::take(&mut self.shared.state.lock().queue);
         drop(left);
     }
 }
 
 impl State {
-    /// How many workers the present jobs are worth.
+    /// Number of workers for the present jobs.
     fn wanted(&self) -> usize {
         (self.queue.len() + self.active).min(self.size)
     }
 }
 
 impl WorkQueue {
-    /// The life of a worker.
+    /// The main function of a worker.
     fn work(&self) {
         let mut state = self.state.lock();
         loop {
@@ -311,7 +311,8 @@ impl WorkQueue {
     }
 }
 
-/// Does the first job of the queue, unlocked meanwhile. `false` if there is none.
+/// Does the first job of the queue, with the lock released meanwhile. Returns `false` if there is
+/// none.
 fn do_next(state: &mut MutexGuard<'_, State>) -> bool {
     let Some((_, (job, since))) = state.queue.pop_first() else {
         return false;
@@ -330,44 +331,45 @@ fn do_next(state: &mut MutexGuard<'_, State>) -> bool {
     true
 }
 
-/// How a reactor's thread pool is doing; from
+/// Measurements of a reactor's thread pool; from
 /// [`Reactor::thread_pool_stats`](crate::Reactor::thread_pool_stats).
 ///
-/// A queue that stays long, or a wait that grows, says that the pool is too small for what it is
+/// A queue that stays long, or waits that grow, mean that the pool is too small for its jobs, or
+/// that jobs hang.
 /// given, or that jobs hang.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ThreadPoolStats {
-    /// How many threads there may be.
+    /// Maximum number of threads.
     pub size: usize,
-    /// How many there are: they are started when there is work for them.
+    /// Number of threads: they are started when there are jobs.
     pub threads: usize,
-    /// Jobs that no thread has begun.
+    /// Number of jobs that no thread has started.
     pub queued: usize,
-    /// Jobs that are being done.
+    /// Number of running jobs.
     pub active: usize,
-    /// Jobs that have ended, however they did, since the reactor was made.
+    /// Number of jobs that have ended, in any way, since the reactor was made.
     pub done: u64,
-    /// Jobs that were cancelled before a thread had begun them.
+    /// Number of jobs that were cancelled before a thread started them.
     pub cancelled: u64,
-    /// How long all jobs together have waited for a thread: those that were begun.
+    /// Total time that started jobs have waited for a thread.
     pub waited: Duration,
     /// The longest of these waits.
     pub longest_wait: Duration,
-    /// How long the job that is next has been waiting; zero if there is none.
+    /// How long the next job has been waiting; zero if there is none.
     pub oldest_queued: Duration,
 }
 
-/// Runs `function` in a thread of the pool; the Deferred fires, on the reactor's thread, with what
-/// it returns (Twisted's `deferToThread`).
+/// Runs `function` in a thread of the pool; the Deferred fires with its result, on the reactor's
+/// thread (Twisted's `deferToThread`).
 ///
-/// A panic in it becomes a failure. Jobs given before the reactor runs wait for it to start. Where the
-/// system refuses a thread, it is asked again ten times a second, and the log has one record; what is
-/// left when the reactor stops is then done on the reactor's own thread.
+/// A panic in `function` becomes a failure. Jobs submitted before the reactor runs wait for its
+/// start. If the system refuses a thread, the pool tries again ten times a second and logs one
+/// record; jobs still queued when the reactor stops are then done on the reactor's thread.
 ///
-/// Cancelling the Deferred takes a job that no thread has begun out of the queue: it never runs,
-/// and what it had captured is dropped before `cancel` returns. A job that is being done cannot be
-/// interrupted; its result is dropped when it comes. Either way the Deferred fails at once, with
+/// Cancelling the Deferred removes a job that no thread has started: it never runs, and its
+/// captured values are dropped before `cancel` returns. A running job cannot be interrupted; its
+/// result is dropped. In both cases the Deferred fails at once with
 /// [`CancelledError`](crate::CancelledError).
 ///
 /// ```
@@ -402,7 +404,7 @@ pub fn defer_to_thread<T: Send + 'static>(
         Box::new(move || {
             let result = catch(function)
                 .unwrap_or_else(|payload| Err(Failure::from_panic_at(payload, line)));
-            // A reactor that is gone has failed the Deferred as well.
+            // If the reactor was dropped, the Deferred has failed already.
             let _ = resolver.fire_for(line, result);
         }),
     );

@@ -1,4 +1,5 @@
-//! Calls from other threads: the [`RemoteReactor`] that sends them, and the [`Inbox`] of the reactor.
+//! Calls from other threads: the [`RemoteReactor`] sends them, and the reactor's [`Inbox`] receives
+//! them.
 
 use std::cell::Cell;
 use std::error::Error;
@@ -12,7 +13,7 @@ use crossbeam_channel::{Receiver, Sender};
 use super::blocking::{Gate, GateControl};
 use crate::reactor::Reactor;
 
-/// What is to be done, and the line that asked for it.
+/// A call, and the source line that asked for it.
 type Call = (&'static Location<'static>, Box<dyn FnOnce(&Reactor) + Send>);
 
 /// Reaches a reactor from any thread. Cheap to clone.
@@ -43,10 +44,11 @@ struct LoopWaker {
 }
 
 impl RemoteReactor {
-    /// Runs `call` on the reactor's thread, soon (Twisted's `callFromThread`).
+    /// Runs `call` on the reactor's thread, in its next [turn](crate#turns) (Twisted's
+    /// `callFromThread`).
     ///
-    /// Calls run in the order they were made. One made while the reactor does not run is kept for
-    /// when it does. Never blocks, however many there are.
+    /// Calls run in the order in which they were made. A call made while the reactor is not running
+    /// waits for the next run. Never blocks; the number of waiting calls is not limited.
     ///
     /// # Errors
     ///
@@ -59,8 +61,7 @@ impl RemoteReactor {
         self.call_from_thread_for(Location::caller(), call)
     }
 
-    /// [`call_from_thread`](Self::call_from_thread) for something of the library's own, under the
-    /// line of the program that it is for.
+    /// [`call_from_thread`](Self::call_from_thread) for the library's own calls, attributed to a source line of the program.
     pub(crate) fn call_from_thread_for(
         &self,
         line: &'static Location<'static>,
@@ -70,9 +71,9 @@ impl RemoteReactor {
             .send((line, Box::new(call)))
             .map_err(|_| ReactorGoneError)?;
         if !self.loop_waker.is_woken.swap(true, Ordering::AcqRel) {
-            // It fails only if the system is out of memory for a counter it has already.
+            // Fails only if the system is out of memory for a counter that exists already.
             if let Some(Err(error)) = self.loop_waker.waker.as_ref().map(mio::Waker::wake) {
-                crate::logging::error!(target: "reactor", "cannot wake the reactor: {error}");
+                crate::logging::error!(target: "reactor", "cannot wake the reactor for a call from another thread: {error}; the call waits for the next turn");
             }
         }
         Ok(())
@@ -89,7 +90,7 @@ impl fmt::Debug for RemoteReactor {
     }
 }
 
-/// The calls that wait to be made, for those who count them. It keeps no descriptor.
+/// The queue of waiting calls, for counting. It owns no descriptor.
 #[derive(Clone)]
 pub(crate) struct CallQueue(Sender<Call>);
 
@@ -99,14 +100,14 @@ impl CallQueue {
     }
 }
 
-/// The reactor's side: the calls that have come, for it to make.
+/// The reactor's side: received calls.
 pub(crate) struct Inbox {
-    /// Before the calls, so that it is dropped before them: those whose calls are dropped unmade
-    /// can then be told why.
+    /// Declared before the calls, so that it is dropped first: callers whose calls are dropped can
+    /// then get the reason.
     gate_control: GateControl,
     calls: Receiver<Call>,
     remote: RemoteReactor,
-    /// Calls seen, and not yet made because a turn makes only those that had come before it.
+    /// Number of calls that this turn may still make; later ones wait for the next turn.
     left: Cell<usize>,
 }
 
@@ -131,12 +132,12 @@ impl Inbox {
         }
     }
 
-    /// From now on, other threads may wait for the results of their calls.
+    /// Allows other threads to wait for results from now on.
     pub(crate) fn allow_waiting(&self) {
         self.gate_control.open();
     }
 
-    /// From now on they may not, and those who do get an error.
+    /// Ends waiting: waiting threads get an error, and later calls fail.
     pub(crate) fn end_waiting(&self) {
         self.gate_control.close();
     }
@@ -149,15 +150,15 @@ impl Inbox {
         CallQueue(self.remote.calls.clone())
     }
 
-    /// Whether calls have come that were not made.
+    /// Whether calls are waiting.
     pub(crate) fn has_calls(&self) -> bool {
         self.remote.loop_waker.is_woken.load(Ordering::Acquire)
     }
 
-    /// Begins a turn: the calls that have come up to now can be taken.
+    /// Begins a turn, which makes the calls received so far.
     pub(crate) fn begin_turn(&self) {
         let loop_waker = &self.remote.loop_waker;
-        // Cleared before counting, so that a call that comes later wakes it again.
+        // Cleared before counting, so that a later call wakes the loop again.
         if loop_waker.is_woken.load(Ordering::Relaxed)
             && loop_waker.is_woken.swap(false, Ordering::AcqRel)
         {
@@ -173,7 +174,7 @@ impl Inbox {
     }
 }
 
-/// The reactor that a call was for does not exist any more.
+/// The reactor that a call was for has been dropped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ReactorGoneError;

@@ -1,8 +1,8 @@
 //! Firing a Deferred from another thread.
 //!
-//! The Deferred, its callbacks and its [`Resolver`] stay on their thread. What is sent is a number:
-//! the resolver is left with its reactor, and whoever has the number sends the result to it with a
-//! call from that thread.
+//! The Deferred, its callbacks and its [`Resolver`] stay on their thread. The reactor stores the
+//! resolver under a key, and the other thread sends the key and the result with a call from that
+//! thread.
 
 use std::any::Any;
 use std::cell::RefCell;
@@ -18,13 +18,13 @@ use crate::reactor::Reactor;
 
 /// Resolvers that other threads will fire.
 ///
-/// Each belongs to one [`RemoteResolver`] and is taken out by the last message of that one, so a
-/// key is not used again while somebody could still send it.
+/// Each belongs to one [`RemoteResolver`] and is removed by its last message, so a key is not
+/// reused while it could still be sent.
 pub(crate) type RemoteResolvers = RefCell<Slab<Box<dyn Any>>>;
 
 impl<T: Send + 'static> Resolver<T> {
-    /// A resolver that may be sent to other threads, and fires this Deferred on the thread of
-    /// `reactor`, which must be this one.
+    /// Converts into a resolver that may be sent to other threads. It fires this Deferred on the
+    /// thread of `reactor`, which must be this thread.
     ///
     /// ```
     /// use deferred_reactor::{Deferred, Failure, Reactor};
@@ -56,38 +56,38 @@ impl<T: Send + 'static> Resolver<T> {
     }
 }
 
-/// Fires one Deferred, once, from any thread: a [`Resolver`] that can be sent.
+/// Fires one Deferred, once, from any thread: a [`Resolver`] that is `Send`.
 ///
-/// Made by [`Resolver::into_remote`]. The callbacks run on the thread of the reactor, in the order
-/// in which all calls from threads are made there ([`RemoteReactor::call_from_thread`]), and not
-/// before the reactor runs. Dropped unfired, it fails the Deferred with
-/// [`AbandonedError`](crate::AbandonedError), on that thread as well.
+/// Made by [`Resolver::into_remote`]. The callbacks run on the reactor's thread while it runs, in
+/// order with all other calls from threads ([`RemoteReactor::call_from_thread`]). Dropping it
+/// without firing fails the Deferred with [`AbandonedError`](crate::AbandonedError), also on the
+/// reactor's thread.
 ///
-/// If the reactor is dropped first, the Deferred fails with that error there and then.
+/// If the reactor is dropped first, the Deferred fails with that error at once.
 #[must_use = "a resolver that is dropped fails its Deferred with AbandonedError"]
 pub struct RemoteResolver<T: Send + 'static> {
     remote: RemoteReactor,
-    /// Where the resolver waits; `None` once it was told.
+    /// The key of the stored resolver; `None` once a message was sent.
     key: Option<usize>,
     made: &'static Location<'static>,
-    /// It takes values of this type, and holds none.
+    /// Takes values of this type, and stores none.
     fires: PhantomData<fn(T)>,
 }
 
 impl<T: Send + 'static> RemoteResolver<T> {
-    /// Fires with a value, soon.
+    /// Fires with a value, in the reactor's next [turn](crate#turns).
     ///
-    /// A Deferred that was cancelled meanwhile drops the value, which this side cannot know.
+    /// A Deferred that was cancelled meanwhile drops the value; this side is not notified.
     ///
     /// # Errors
     ///
-    /// [`ReactorGoneError`] if the reactor has been dropped; so is the value then.
+    /// [`ReactorGoneError`] if the reactor has been dropped; the value is dropped then.
     #[track_caller]
     pub fn callback(self, value: T) -> Result<(), ReactorGoneError> {
         self.fire(Ok(value))
     }
 
-    /// Fires with an error, soon.
+    /// Fires with an error, in the reactor's next turn.
     ///
     /// # Errors
     ///
@@ -97,7 +97,7 @@ impl<T: Send + 'static> RemoteResolver<T> {
         self.fire(Err(error.into()))
     }
 
-    /// Fires with a result, soon.
+    /// Fires with a result, in the reactor's next turn.
     ///
     /// # Errors
     ///
@@ -119,7 +119,7 @@ impl<T: Send + 'static> RemoteResolver<T> {
             if let Some(resolver) = take(reactor, key)
                 && let Ok(resolver) = resolver.downcast::<Resolver<T>>()
             {
-                // It was cancelled if it is refused; nobody wants the result then.
+                // Refused only if the Deferred was cancelled; the result is not wanted then.
                 let _ = resolver.fire_at(result, line);
             }
         })
@@ -129,7 +129,7 @@ impl<T: Send + 'static> RemoteResolver<T> {
 impl<T: Send + 'static> Drop for RemoteResolver<T> {
     fn drop(&mut self) {
         if let Some(key) = self.key.take() {
-            // A reactor that is gone has dropped the resolver already.
+            // A dropped reactor has dropped the resolver already.
             let _ = self
                 .remote
                 .call_from_thread_for(self.made, move |reactor| drop(take(reactor, key)));
@@ -143,7 +143,7 @@ impl<T: Send + 'static> fmt::Debug for RemoteResolver<T> {
     }
 }
 
-/// Takes a resolver out, so that nothing is borrowed when it fires.
+/// Removes a stored resolver, so that no borrow is held when it fires.
 fn take(reactor: &Reactor, key: usize) -> Option<Box<dyn Any>> {
     reactor
         .core()

@@ -1,9 +1,8 @@
-//! All cores: the same program on several threads, each with a reactor of its own.
+//! Using all cores: the same program on several threads, each with its own reactor.
 //!
-//! The workers share nothing but their port numbers, over which the system spreads the
-//! connections: each connection belongs to one worker from its beginning to its end. So there is
-//! nothing to lock, and what runs on one reactor runs on several as it is. What they are to have
-//! in common is what threads can have in common: an `Arc`, a `static`, the metrics.
+//! Workers share only port numbers, over which the system spreads the connections; each connection
+//! stays with one worker. So nothing needs locks, and code written for one reactor runs on several.
+//! Data to be shared must be shareable between threads: an `Arc`, a `static`, the metrics.
 
 use std::cell::RefCell;
 use std::collections::{HashMap, HashSet};
@@ -25,24 +24,24 @@ use crate::guard::catch;
 use crate::net::{self, CannotListenError, Factory, Port};
 use crate::reactor::Reactor;
 
-/// More than any machine has use for. A count that was meant for something else must not take all
-/// threads of the system.
+/// More workers than any machine needs. A count given by mistake must not use up the threads of the
+/// system.
 const MOST_WORKERS: usize = 4096;
 
 /// Runs `count` reactors on as many threads, until all have stopped.
 ///
-/// `start` is called on each thread, before its reactor runs, and sets it up. Ports are opened
-/// through the [`Worker`] it is given, so that all of them can have the same number. A count of
-/// zero is one, and more than 4,096 are refused.
+/// `start` is called on each thread before its reactor runs, to set it up. It opens ports through
+/// its [`Worker`], so that all workers use the same port numbers. A `count` of 0 means 1; more than
+/// 4,096 are refused.
 ///
-/// The workers share nothing but their ports: each connection belongs to one of them from its
-/// beginning to its end. What they are to have in common is what threads can have in common: an
-/// `Arc`, a `static`, the metrics.
+/// Workers share only their ports: each connection stays with one worker. Data to be shared must be
+/// shareable between threads: an `Arc`, a `static`, the metrics.
 ///
-/// They end together: on SIGINT or SIGTERM, when one of them is stopped, and when one fails. One
-/// fails when its `start` returns an error or panics, or its reactor cannot be made or run. (A
-/// panic in a callback is a failure or a log record there, as in every reactor, and ends nobody.)
-/// The threads are named `worker-0`, `worker-1` and so on, in messages of panics as well.
+/// All workers end together: on SIGINT or SIGTERM, when one of them is stopped, and when one fails.
+/// A worker fails when its `start` returns an error or panics, or its reactor cannot be made or
+/// run. (A panic in a callback becomes a failure or a log record, as in every reactor, and ends no
+/// worker.) The threads are named `worker-0`, `worker-1` and so on; messages of panics show the
+/// names.
 ///
 /// ```
 /// use deferred_reactor::net::{Protocol, Transport, for_protocol};
@@ -72,15 +71,14 @@ const MOST_WORKERS: usize = 4096;
 ///
 /// # Errors
 ///
-/// [`WorkerError`] with the number of the worker that failed first and the cause. If others fail
-/// as well, the log tells.
+/// [`WorkerError`] with the index and the cause of the first worker that failed. Failures of other workers are logged.
 #[track_caller]
 pub fn run_workers<F>(count: usize, start: F) -> Result<(), WorkerError>
 where
     F: Fn(&Reactor, &Worker) -> Result<(), Failure> + Sync,
 {
     if count > MOST_WORKERS {
-        let text = format!("{count} workers are too many: {MOST_WORKERS} at most");
+        let text = format!("run_workers takes {MOST_WORKERS} workers at most, got {count}");
         return Err(WorkerError {
             worker: MOST_WORKERS,
             cause: Failure::message(text),
@@ -109,7 +107,7 @@ where
     }
 }
 
-/// One of several workers, as it is told to the function that sets it up.
+/// One of several workers, passed to the function that sets it up.
 ///
 /// Cheap to clone, and stays on its thread.
 #[derive(Clone)]
@@ -119,15 +117,15 @@ struct Inner {
     index: usize,
     reactor: Reactor,
     group: Arc<WorkerGroup>,
-    /// How many free ports this worker has asked for, by the address it gave.
+    /// Number of free ports that this worker has asked for, by the address given.
     free: RefCell<HashMap<SocketAddr, usize>>,
-    /// Those opened here, some of them closed by now.
+    /// Ports opened by this worker, some of them closed by now.
     ports: RefCell<Vec<Port>>,
 }
 
-/// What all workers share.
+/// State shared by all workers.
 struct WorkerGroup {
-    /// Where `run_workers` was called.
+    /// The source line that called `run_workers`.
     line: &'static Location<'static>,
     count: usize,
     ports: Mutex<Ports>,
@@ -136,49 +134,48 @@ struct WorkerGroup {
 
 #[derive(Default)]
 struct Ports {
-    /// What we have bound.
+    /// Addresses bound by the workers.
     ours: HashSet<SocketAddr>,
-    /// What was bound for the nth request for a free port at an address.
+    /// The address bound for the nth request for a free port at an address.
     free: HashMap<(SocketAddr, usize), SocketAddr>,
 }
 
 #[derive(Default)]
 struct Life {
-    /// Those to be stopped.
+    /// Reactors to be stopped.
     reactors: Vec<RemoteReactor>,
     is_ending: bool,
-    /// The first that did.
+    /// The first failure.
     failed: Option<WorkerError>,
 }
 
 impl Worker {
-    /// Which one it is, from 0 on.
+    /// The index of this worker, from 0.
     pub fn index(&self) -> usize {
         self.0.index
     }
 
-    /// How many there are.
+    /// The number of workers.
     pub fn count(&self) -> usize {
         self.0.group.count
     }
 
-    /// Opens a TCP port for this worker, on the same number as the others, and makes a protocol for
-    /// each connection that comes to this one; otherwise as
+    /// Opens a TCP port for this worker, on the same port number as the other workers; otherwise as
     /// [`Reactor::listen_tcp`](crate::Reactor::listen_tcp).
     ///
-    /// Port 0 takes a free one, the same for all: the first worker that asks finds it. A worker that
-    /// asks for several gets several, and the nth is the same for all. Only workers of one
-    /// [`run_workers`] share a number: if anybody else listens on it, that is an error.
+    /// Port 0 takes a free port number, the same for all workers: the first worker that asks finds
+    /// it. If a worker asks several times, its nth port has the same number as the nth of the
+    /// others. Only workers of one [`run_workers`] share a number; a port used by another program
+    /// is an error.
     ///
-    /// The system chooses by the addresses and ports of both ends, so a few connections may come to
-    /// some workers only, and many are spread evenly. When a worker ends, those who wait to be
-    /// accepted by it are reset.
+    /// The system chooses the worker by the addresses and ports of both ends. So a few connections
+    /// may all go to some workers, and many are spread evenly. When a worker ends, connections that
+    /// wait in its queue are reset.
     ///
     /// # Errors
     ///
-    /// As for [`Reactor::listen_tcp`](crate::Reactor::listen_tcp); and `Unsupported` on a system that
-    /// cannot spread connections in this way, if there is more than one worker. Linux, FreeBSD and
-    /// DragonFly can.
+    /// As for [`Reactor::listen_tcp`](crate::Reactor::listen_tcp); and `Unsupported`, for more than
+    /// one worker, on a system that cannot spread connections. Linux, FreeBSD and DragonFly can.
     #[track_caller]
     pub fn listen_tcp(
         &self,
@@ -203,7 +200,7 @@ impl Worker {
 
     fn bind(&self, address: &impl ToSocketAddrs) -> io::Result<Vec<TcpListener>> {
         let addresses = address.to_socket_addrs()?;
-        // Nobody else may look whether a number is free between our looking and our binding.
+        // The lock is held from the check that a number is free until it is bound.
         let mut ports = self.0.group.ports.lock();
         let mut free = self.0.free.borrow_mut();
         let sockets = net::bind_all(addresses, |asked| {
@@ -236,7 +233,7 @@ impl Worker {
         Ok(opened.collect())
     }
 
-    /// Whether this worker listens there already, which the system would allow as well.
+    /// Whether this worker listens at the address already, which the system would allow too.
     fn is_open_here(&self, address: SocketAddr) -> bool {
         let ports = self.0.ports.borrow();
         ports
@@ -257,7 +254,7 @@ impl fmt::Debug for Worker {
 }
 
 impl WorkerGroup {
-    /// The life of one worker.
+    /// The main function of one worker.
     fn live<F>(self: Arc<Self>, index: usize, start: &F)
     where
         F: Fn(&Reactor, &Worker) -> Result<(), Failure>,
@@ -288,11 +285,11 @@ impl WorkerGroup {
         }));
         start(&reactor, &worker)?;
         drop(worker);
-        // Each of them installs handlers, so none has to wait for another to be told.
+        // Each reactor installs signal handlers, so each is notified directly.
         reactor.run()
     }
 
-    /// One has ended, so all do.
+    /// Stops all workers, after one has ended.
     fn end(&self, index: usize, outcome: Result<(), Failure>) {
         let mut failed = outcome.err().map(|cause| WorkerError {
             worker: index,
@@ -306,7 +303,8 @@ impl WorkerGroup {
         let reactors = std::mem::take(&mut life.reactors);
         drop(life);
         for reactor in reactors {
-            // One that does not run yet is stopped as soon as it does; some have stopped, or gone.
+            // A reactor that is not running yet is stopped as soon as it runs; some have stopped
+            // already.
             let _ = reactor.call_from_thread(|reactor| {
                 let _ = reactor.stop();
             });
@@ -317,14 +315,14 @@ impl WorkerGroup {
     }
 }
 
-/// One of several workers failed, and so all have ended.
+/// One of several workers failed, so all have ended.
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct WorkerError {
-    /// Which one: the [`Worker::index`].
+    /// The [`Worker::index`] of the worker.
     pub worker: usize,
-    /// What its `start` returned, or holding a [`PanicError`](crate::PanicError), or why its thread
-    /// or reactor could not be had.
+    /// The error that its `start` returned, a [`PanicError`](crate::PanicError), or why its thread
+    /// or reactor could not be made.
     pub cause: Failure,
 }
 

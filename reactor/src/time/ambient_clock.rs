@@ -1,13 +1,13 @@
-//! The time of a thread, for code that is given no clock to ask.
+//! The current time of a thread, for code that has no clock.
 //!
-//! That is the system's time, except in a test that stands on a
-//! [`MemoryReactor`](crate::testing::MemoryReactor). Code that is given a clock asks that.
+//! This is the system's time, except on a thread with a
+//! [`MemoryReactor`](crate::testing::MemoryReactor). Code that has a clock uses that.
 
 use std::cell::Cell;
 use std::time::{Instant, SystemTime};
 
 thread_local! {
-    // Without a destructor, so that looking at it costs a nanosecond.
+    // Without a destructor, so that a read costs a nanosecond.
     static AMBIENT: Cell<Option<Ambient>> = const { Cell::new(None) };
 }
 
@@ -17,8 +17,8 @@ struct Ambient {
     now: Instant,
 }
 
-/// The present moment: `Instant::now()`, or what the clock of a
-/// [`MemoryReactor`](crate::testing::MemoryReactor) says, if there is one on this thread.
+/// The current time: `Instant::now()`, or the clock of the
+/// [`MemoryReactor`](crate::testing::MemoryReactor) of this thread, if there is one.
 ///
 /// ```
 /// use std::time::Duration;
@@ -37,9 +37,9 @@ pub fn now() -> Instant {
     }
 }
 
-/// The time of day: `SystemTime::now()`, or, where a
-/// [`MemoryReactor`](crate::testing::MemoryReactor) is on this thread, the first of January 1970 and
-/// what has passed since that was made.
+/// The time of day: `SystemTime::now()`. On a thread with a
+/// [`MemoryReactor`](crate::testing::MemoryReactor): 1 January 1970 plus the time since that
+/// reactor was made.
 ///
 /// ```
 /// use std::time::{Duration, SystemTime};
@@ -56,7 +56,7 @@ pub fn system_time() -> SystemTime {
     }
 }
 
-/// Takes the place of the system's time, with a clock that began at `start`.
+/// Replaces the system's time by a clock that began at `start`.
 pub(super) fn set(start: Instant, now: Instant) {
     AMBIENT.set(Some(Ambient { start, now }));
 }

@@ -5,12 +5,13 @@ use std::time::{Duration, Instant};
 use super::source::after;
 use super::{DelayedCall, ReactorTime, TimeSource};
 
-/// Calls in one `advance`, far more than any test makes.
+/// Maximum number of calls in one `advance`, far more than any test makes.
 const MOST_CALLS: u32 = 1_000_000;
 
-/// Virtual time (Twisted's `task.Clock`): nothing happens until the test says so.
+/// Virtual time (Twisted's `task.Clock`): moves only when the test calls
+/// [`advance`](Self::advance).
 ///
-/// Everything that takes a time source takes a Clock as well as a reactor.
+/// Everything that takes a [`ReactorTime`] takes a Clock as well as a reactor.
 ///
 /// ```
 /// use std::time::Duration;
@@ -37,7 +38,7 @@ impl Default for Clock {
 }
 
 impl Clock {
-    /// A clock at 0 seconds, without delayed calls.
+    /// Makes a clock at 0 seconds, without delayed calls.
     pub fn new() -> Self {
         let start = Instant::now();
         Self {
@@ -51,17 +52,18 @@ impl Clock {
         self.now() - self.start
     }
 
-    /// Moves time, then makes the calls that have become due, in order of their deadlines.
+    /// Moves the time forward, then makes the calls that have become due, in order of their
+    /// deadlines.
     ///
-    /// A call sees the new time, and a call that it schedules for no later than that is made as
-    /// well. A panic in a call goes up to the test. An amount that cannot be told, such as
-    /// `Duration::MAX`, is a century, as for [`call_later`](ReactorTime::call_later).
+    /// A call sees the new time. A call that it schedules for that time or before is made as well.
+    /// A panic in a call reaches the test. An amount too large for an `Instant`, such as
+    /// `Duration::MAX`, counts as a century, as for [`call_later`](ReactorTime::call_later).
     ///
     /// # Panics
     ///
-    /// If a million calls are made and there are more: something schedules itself again and again
-    /// with no delay, as a [`LoopingCall`](super::LoopingCall) with interval zero does. That needs the
-    /// turns of a [`MemoryReactor`](crate::testing::MemoryReactor).
+    /// After a million calls, if more are due: a call that schedules itself with no delay, such as
+    /// a [`LoopingCall`](super::LoopingCall) with interval zero, never ends here. Use a
+    /// [`MemoryReactor`](crate::testing::MemoryReactor), which has [turns](crate#turns).
     pub fn advance(&self, amount: Duration) {
         let now = after(self.now(), amount);
         self.source.set_now(now);
@@ -83,18 +85,18 @@ impl Clock {
         }
     }
 
-    /// The present moment.
+    /// The current time of the clock.
     pub fn now(&self) -> Instant {
         self.source.now()
     }
 
-    /// Makes a call once `delay` has passed; see [`ReactorTime::call_later`].
+    /// Calls `call` after `delay`; see [`ReactorTime::call_later`].
     #[track_caller]
     pub fn call_later(&self, delay: Duration, call: impl FnOnce() + 'static) -> DelayedCall {
         self.source.call_later(delay, call)
     }
 
-    /// The calls that are waiting, in the order in which they are due.
+    /// The waiting delayed calls, in the order in which they are due.
     pub fn delayed_calls(&self) -> Vec<DelayedCall> {
         self.source.delayed_calls()
     }

@@ -11,7 +11,7 @@ use crate::deferred::{Deferred, Failure, Resolver};
 use crate::guard::guard;
 use crate::health::{Callback, CallbackKind, watch};
 
-/// Takes a step; `None` when there is none left.
+/// Takes a step; returns `None` when no step is left.
 pub(super) type Step = Box<dyn FnMut() -> Option<Deferred<()>>>;
 
 /// Work that a [`Cooperator`](super::Cooperator) does in steps (Twisted's `CooperativeTask`).
@@ -23,31 +23,31 @@ pub(super) type Step = Box<dyn FnMut() -> Option<Deferred<()>>>;
 /// | paused  | as many [`resume`](Self::resume)s as there were pauses | working, from the next tick on |
 /// |         | [`stop`](Self::stop), a Deferred that fails | done                                |
 ///
-/// A handle, and cheap to clone; the task goes on without it. Once it is done, its iterator is
-/// dropped. A failure that no [`when_done`](Self::when_done) was there for is reported as
-/// [unhandled](crate::on_unhandled) when the last handle is gone.
+/// Cheap to clone: all clones are handles of one task, which continues without them. When the task
+/// is done, its iterator is dropped. A failure is reported as [unhandled](crate::on_unhandled) when
+/// the last handle is dropped, if [`when_done`](Self::when_done) was never called.
 #[derive(Clone)]
 pub struct CooperativeTask(Rc<Task>);
 
 pub(super) struct Task {
     cooperator: WeakCooperator,
-    /// Taken out while it takes a step; `None` once the task is done.
+    /// Taken out during a step; `None` once the task is done.
     step: Cell<Option<Step>>,
     pauses: Cell<u32>,
-    /// Stands in the queue of the Cooperator.
+    /// In the queue of the Cooperator.
     is_queued: Cell<bool>,
     ending: RefCell<Option<Ending>>,
     waiting: RefCell<Vec<Resolver<()>>>,
-    /// A failure that nobody has been given.
+    /// A failure that no Deferred was given.
     unseen: Cell<Option<Failure>>,
-    /// Who has added it.
+    /// The source line that added it.
     line: &'static Location<'static>,
 }
 
 /// How a task has ended.
 pub(super) enum Ending {
     Done,
-    /// With what is to be told to those who ask later.
+    /// With the failure for later calls of `when_done`.
     Failed(Failure),
     Stopped,
     SchedulerStopped,
@@ -59,12 +59,14 @@ impl CooperativeTask {
         Self(task)
     }
 
-    /// A Deferred for the end of the task; each call gives one of its own.
+    /// A Deferred that fires when the task is done; each call returns another one.
     ///
-    /// It fires when the iterator has ended. It fails with the error of a step, with
+    /// It fires with `()` when the iterator has ended. It fails with the error of a step, with
     /// [`PanicError`](crate::PanicError) if a step panics, with [`TaskStopped`] or
-    /// [`SchedulerStopped`], and with [`AbandonedError`](crate::AbandonedError) if there is no tick
-    /// any more. Where several Deferreds fail with one error, one gets the error itself, and the others
+    /// [`SchedulerStopped`], and with [`AbandonedError`](crate::AbandonedError) if the reactor or
+    /// clock ends first. If several Deferreds fail with one error, one gets the error itself, and
+    /// the others a copy made by [`Failure::share`]. Cancelling the Deferred does not stop the
+    /// task.
     /// what [`Failure::share`] makes of it. To cancel it leaves the task as it is.
     #[track_caller]
     pub fn when_done(&self) -> Deferred<()> {
@@ -82,22 +84,22 @@ impl CooperativeTask {
         }
     }
 
-    /// Takes no step until [`resume`](Self::resume) was called as often as this.
+    /// Stops taking steps until [`resume`](Self::resume) was called as often as `pause`.
     ///
     /// # Errors
     ///
-    /// [`TaskFinished`] if the task is done; it tells how it ended.
+    /// [`TaskFinished`] if the task is done; it says how the task ended.
     pub fn pause(&self) -> Result<(), TaskFinished> {
         self.0.check_finish()?;
         self.0.pause();
         Ok(())
     }
 
-    /// Takes one [`pause`](Self::pause) back; with the last one, steps are taken from the next tick on.
+    /// Ends one [`pause`](Self::pause). After the last one, steps continue with the next tick.
     ///
     /// # Errors
     ///
-    /// [`NotPaused`] if it is not paused.
+    /// [`NotPaused`] if the task is not paused.
     pub fn resume(&self) -> Result<(), NotPaused> {
         match self.0.resume() {
             true => Ok(()),
@@ -105,12 +107,13 @@ impl CooperativeTask {
         }
     }
 
-    /// Ends the task: takes no further step. The Deferreds of [`when_done`](Self::when_done) fail with
-    /// [`TaskStopped`], in here. A Deferred that the task waits for is not cancelled.
+    /// Ends the task without another step. The Deferreds of [`when_done`](Self::when_done) fail
+    /// with [`TaskStopped`] before this returns. A Deferred that the task waits for is not
+    /// cancelled.
     ///
     /// # Errors
     ///
-    /// [`TaskFinished`] if the task is done; it tells how it ended.
+    /// [`TaskFinished`] if the task is done; it says how the task ended.
     pub fn stop(&self) -> Result<(), TaskFinished> {
         self.0.check_finish()?;
         self.0.end(Ending::Stopped);
@@ -142,12 +145,12 @@ impl Task {
         })
     }
 
-    /// Whether it is to be put in the queue, which it is not in.
+    /// Whether the task must be added to the queue.
     pub(super) fn joins_queue(&self) -> bool {
         self.is_active() && !self.is_queued.replace(true)
     }
 
-    /// It was taken out of the queue. Whether it has steps to take.
+    /// Marks the task as removed from the queue. Returns whether it has steps to take.
     pub(super) fn leaves_queue(&self) -> bool {
         self.is_queued.set(false);
         self.is_active()
@@ -199,7 +202,7 @@ impl Task {
         self.pauses.set(self.pauses.get() + 1);
     }
 
-    /// `false` if it is not paused.
+    /// Returns `false` if the task is not paused.
     fn resume(self: &Rc<Self>) -> bool {
         let Some(pauses) = self.pauses.get().checked_sub(1) else {
             return false;
@@ -211,11 +214,11 @@ impl Task {
         true
     }
 
-    /// The task is done, unless it was before; those who wait are told.
+    /// Ends the task, unless it is done, and fires the Deferreds of `when_done`.
     pub(super) fn end(&self, ending: Ending) {
         if self.ending.borrow().is_some() {
             if let Ending::Failed(failure) = ending {
-                // It came too late for those who waited: it is reported.
+                // Too late for the Deferreds of `when_done`: it is reported as unhandled.
                 drop(Deferred::<()>::fail(failure));
             }
             return;
@@ -233,7 +236,7 @@ impl Task {
         }
         for (resolver, result) in waiting.into_iter().zip(results) {
             match result {
-                // One whose Deferred was cancelled takes no result.
+                // A cancelled Deferred ignores the result.
                 Some(result) => drop(resolver.fire(result)),
                 None => drop(resolver),
             }
@@ -262,7 +265,7 @@ impl Drop for Task {
 }
 
 impl Ending {
-    /// Takes the failure out, for the first who asks, and leaves a copy.
+    /// Takes the failure for the first Deferred, and keeps a copy.
     fn apart(self) -> (Self, Option<Failure>) {
         match self {
             Self::Failed(failure) => {
@@ -273,7 +276,7 @@ impl Ending {
         }
     }
 
-    /// What a Deferred of the end fires with; `None` for one that is abandoned.
+    /// The result for a Deferred of `when_done`; `None` for an abandoned one.
     fn result(&self, original: Option<Failure>) -> Option<Result<(), Failure>> {
         match self {
             Self::Done => Some(Ok(())),
@@ -285,22 +288,22 @@ impl Ending {
     }
 }
 
-/// What an iterator had captured may panic as it goes, which must not stop the others.
+/// Dropping the captured values of an iterator may panic, which must not stop the other tasks.
 fn drop_step(step: Step) {
     guard("dropping the iterator of a cooperative task", || drop(step));
 }
 
-/// How a task has ended that was to be paused or stopped; nothing has changed.
+/// The task is done, so it cannot be paused or stopped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum TaskFinished {
     /// Its iterator has ended (Twisted's `TaskDone`).
     Done,
-    /// A step has failed (Twisted's `TaskFailed`).
+    /// A step failed (Twisted's `TaskFailed`).
     Failed,
     /// It was stopped (Twisted's `TaskStopped`).
     Stopped,
-    /// Its Cooperator was stopped, or the reactor of that.
+    /// Its Cooperator or the reactor was stopped.
     SchedulerStopped,
 }
 

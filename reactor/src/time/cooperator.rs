@@ -1,4 +1,4 @@
-//! Long work in small steps, so that the loop gets its turns in between.
+//! Long work in small steps, between which the loop runs.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -11,18 +11,18 @@ use super::source::{WeakTimeSource, after};
 use super::{DelayedCall, ReactorTime, TimeSource};
 use crate::deferred::{Deferred, Outcome};
 
-/// How long the steps of a tick take together before the loop goes on: Twisted's 10 ms.
+/// Maximum time of the steps of one tick: Twisted's 10 ms.
 const SLICE: Duration = Duration::from_millis(10);
 
-/// Runs several iterators side by side, one step of each in turn (Twisted's `task.Cooperator`).
+/// Runs several iterators concurrently, one step of each in turn (Twisted's `task.Cooperator`).
 ///
-/// Work that would hold up the loop is written as an iterator whose steps are short. A Cooperator
-/// takes steps until 10 milliseconds have passed; that is a *tick*. Then the loop has a turn, and the
-/// next tick goes on where this one has ended. Most programs call [`cooperate`], which uses one
-/// Cooperator for all the work on a reactor.
+/// Long work that would block the loop is written as an iterator with short steps. A Cooperator
+/// takes steps for 10 milliseconds, which is a *tick*. Then the loop makes a [turn](crate#turns),
+/// and the next tick continues. Most programs call [`cooperate`], which uses one Cooperator for all
+/// work of a reactor.
 ///
-/// An item of the iterator is what a step returns: `Ok(())`, an error, which ends the task, or a
-/// Deferred, until which the task pauses.
+/// An item of the iterator is the result of a step: `Ok(())`, an error, which ends the task, or a
+/// Deferred, for which the task pauses.
 ///
 /// ```
 /// use std::{cell::RefCell, rc::Rc, time::Duration};
@@ -45,21 +45,23 @@ const SLICE: Duration = Duration::from_millis(10);
 /// assert!(short.is_fired() && long.is_fired());
 /// ```
 ///
-/// A handle, and cheap to clone; tasks go on without it. When the reactor stops, or the clock goes
-/// away, tasks that wait for their next step fail with [`AbandonedError`](crate::AbandonedError).
+/// Cheap to clone: all clones are handles of one Cooperator, and tasks continue without them. When
+/// the reactor stops, or the clock is dropped, tasks that wait for their next step fail with
+/// [`AbandonedError`](crate::AbandonedError).
 #[derive(Clone)]
 pub struct Cooperator(Rc<Inner>);
 
 struct Inner {
-    /// The clock keeps the next tick, which keeps this; so this must not keep the clock.
+    /// Weak: the clock owns the next tick, which owns this.
     clock: WeakTimeSource,
-    /// In the order of their next steps. Those that are paused or done leave it when it is their turn.
+    /// In the order of their next steps. Paused and finished tasks are removed when they are
+    /// reached.
     tasks: RefCell<VecDeque<Rc<Task>>>,
     state: Cell<State>,
-    /// The next tick; `None` where there is nothing to do, and during a tick.
+    /// The next tick; `None` if no task is waiting, and during a tick.
     tick: RefCell<Option<DelayedCall>>,
     is_ticking: Cell<bool>,
-    /// Makes what ends a tick, where the user has said so.
+    /// Makes the predicate that ends a tick, if one was set.
     termination: RefCell<Option<Termination>>,
 }
 
@@ -74,12 +76,13 @@ enum State {
 }
 
 impl Cooperator {
-    /// A Cooperator that runs: tasks get their first step in the next turn.
+    /// Makes a running Cooperator: tasks take their first step in the next [turn](crate#turns).
     pub fn new(clock: &impl ReactorTime) -> Self {
         Self::with(clock.time_source(), State::Running)
     }
 
-    /// A Cooperator that does nothing until [`start`](Self::start) (Twisted's `started=False`).
+    /// Makes a Cooperator that takes no steps until [`start`](Self::start) (Twisted's
+    /// `started=False`).
     pub fn not_started(clock: &impl ReactorTime) -> Self {
         Self::with(clock.time_source(), State::Waiting)
     }
@@ -95,13 +98,14 @@ impl Cooperator {
         }))
     }
 
-    /// Ends each tick when a predicate says so, in place of the 10 milliseconds (Twisted's
+    /// Sets a predicate that ends each tick, in place of the 10 milliseconds (Twisted's
     /// `terminationPredicateFactory`).
     ///
-    /// `make` makes one for each tick. It is asked after each step; `true` ends the tick.
+    /// `make` makes a predicate for each tick. The predicate is called after each step; `true` ends
+    /// the tick.
     ///
-    /// The default, where no time passes during a tick, is one step of each task: on a
-    /// [`Clock`](crate::Clock), and on a [`MemoryReactor`](crate::testing::MemoryReactor).
+    /// On a [`Clock`](crate::Clock) or a [`MemoryReactor`](crate::testing::MemoryReactor), where no
+    /// time passes during a tick, the default is one step of each task.
     ///
     /// ```
     /// use deferred_reactor::{Cooperator, Failure, testing::MemoryReactor};
@@ -130,10 +134,12 @@ impl Cooperator {
         self
     }
 
-    /// Adds a task, whose first step comes in a later turn (Twisted's `cooperate`).
+    /// Adds a task, whose first step is taken in a later [turn](crate#turns) (Twisted's
+    /// `cooperate`).
     ///
-    /// If the Cooperator was stopped, the task is over at once, and
-    /// [`when_done`](CooperativeTask::when_done) fails with a [`SchedulerStopped`](super::SchedulerStopped).
+    /// If the Cooperator was stopped, the task ends at once, and
+    /// [`when_done`](CooperativeTask::when_done) fails with a
+    /// [`SchedulerStopped`](super::SchedulerStopped).
     #[track_caller]
     pub fn cooperate<I>(&self, iterator: I) -> CooperativeTask
     where
@@ -148,7 +154,8 @@ impl Cooperator {
         CooperativeTask::new(task)
     }
 
-    /// Adds a task, and gives the Deferred that fires when it is done (Twisted's `coiterate`).
+    /// Adds a task, and returns the Deferred that fires when the task is done (Twisted's
+    /// `coiterate`).
     #[track_caller]
     pub fn coiterate<I>(&self, iterator: I) -> Deferred<()>
     where
@@ -159,7 +166,7 @@ impl Cooperator {
         self.cooperate(iterator).when_done()
     }
 
-    /// Begins to take steps, also after [`stop`](Self::stop). Does nothing if it runs.
+    /// Starts to take steps, also after [`stop`](Self::stop). Does nothing if it is running.
     pub fn start(&self) {
         self.0.state.set(State::Running);
         self.schedule();
@@ -167,7 +174,7 @@ impl Cooperator {
 
     /// Ends all tasks that are not paused: their Deferreds fail with a
     /// [`SchedulerStopped`](super::SchedulerStopped). A paused task ends in the same way when it is
-    /// resumed, and a new one at once, unless the Cooperator is started again before.
+    /// resumed, and a new task at once, unless the Cooperator is started again before.
     pub fn stop(&self) {
         self.0.state.set(State::Stopped);
         if let Some(tick) = self.0.tick.take() {
@@ -176,7 +183,7 @@ impl Cooperator {
         self.end_all(|| Ending::SchedulerStopped);
     }
 
-    /// Whether it was started, and not stopped since.
+    /// Returns `true` if it was started, and not stopped since.
     pub fn is_running(&self) -> bool {
         self.0.state.get() == State::Running
     }
@@ -196,7 +203,7 @@ impl Cooperator {
         self.schedule();
     }
 
-    /// Sees to it that there will be a tick, if there is something to do.
+    /// Schedules a tick, if a task has steps to take.
     fn schedule(&self) {
         let is_needed = self.is_running()
             && !self.0.is_ticking.get()
@@ -215,7 +222,7 @@ impl Cooperator {
         }
     }
 
-    /// Takes steps until the predicate has enough.
+    /// Takes steps until the predicate ends the tick.
     fn tick(&self) {
         self.0.tick.take();
         let _ticking = Ticking::begin(self);
@@ -241,7 +248,7 @@ impl Cooperator {
         }
     }
 
-    /// What ends a tick by default.
+    /// The default predicate.
     fn slice(&self) -> Box<dyn FnMut() -> bool> {
         match self.0.clock.upgrade() {
             Some(clock) if !clock.is_virtual() => {
@@ -258,7 +265,7 @@ impl Cooperator {
         }
     }
 
-    /// There will be no further tick for those who wait for one.
+    /// Ends the waiting tasks: there will be no further tick.
     fn abandon(&self) {
         self.end_all(|| Ending::Abandoned);
     }
@@ -272,7 +279,7 @@ impl Cooperator {
     }
 }
 
-/// A tick that goes on. Its end, also by a panic of the predicate, lets the next one be.
+/// A running tick. Its end allows the next one, also if the predicate panics.
 struct Ticking<'a>(&'a Cooperator);
 
 impl<'a> Ticking<'a> {
@@ -298,7 +305,7 @@ impl fmt::Debug for Cooperator {
     }
 }
 
-/// The Cooperator of a task, which must not keep it.
+/// The Cooperator of a task, without a cycle.
 pub(super) struct WeakCooperator(Weak<Inner>);
 
 impl WeakCooperator {
@@ -310,7 +317,7 @@ impl WeakCooperator {
     }
 }
 
-/// The next tick, as the clock keeps it.
+/// The next tick, owned by the clock.
 struct NextTick(Option<Cooperator>);
 
 impl NextTick {
@@ -322,7 +329,7 @@ impl NextTick {
 }
 
 impl Drop for NextTick {
-    /// Without having been made. If it still stands there, the reactor has dropped it, and not us.
+    /// Dropped without a tick. If it is still scheduled, the reactor has dropped it.
     fn drop(&mut self) {
         if let Some(cooperator) = self.0.take()
             && cooperator.0.tick.take().is_some()
@@ -332,10 +339,10 @@ impl Drop for NextTick {
     }
 }
 
-/// Runs an iterator in small steps on a reactor, together with all others that were given to this
+/// Runs an iterator in small steps on a reactor, together with all other iterators passed to this
 /// function (Twisted's `task.cooperate`).
 ///
-/// [`Cooperator`] tells what a step is; all that go by the same reactor, or clock, share one.
+/// [`Cooperator`] describes the steps; all calls with the same reactor or clock share one Cooperator.
 ///
 /// ```
 /// use std::{cell::Cell, rc::Rc};

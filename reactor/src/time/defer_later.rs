@@ -1,4 +1,4 @@
-//! Deferreds that fire when a time has come.
+//! Deferreds that fire after a delay.
 
 use std::cell::Cell;
 use std::rc::Rc;
@@ -7,10 +7,10 @@ use std::time::Duration;
 use super::ReactorTime;
 use crate::deferred::{Deferred, Outcome};
 
-/// Calls `function` after `delay`, and fires with what it returns (Twisted's `deferLater`).
+/// Calls `function` after `delay`; the Deferred fires with its result (Twisted's `deferLater`).
 ///
-/// The function may return a value, an error or another Deferred. If the Deferred is cancelled
-/// before its time, the function is never called and the result is
+/// `function` may return a value, an error or another Deferred. If the Deferred is cancelled before
+/// the delay is over, `function` is never called and the result is
 /// [`CancelledError`](crate::CancelledError).
 ///
 /// ```
@@ -31,7 +31,7 @@ pub fn defer_later<R: Outcome>(
     sleep(clock, delay).add_callback(move |()| function())
 }
 
-/// Fires with `()` after `delay`: Twisted's `deferLater` without a function.
+/// Fires with `()` after `delay` (Twisted's `deferLater` without a function).
 ///
 /// ```
 /// # use std::time::Duration;
@@ -47,7 +47,7 @@ pub fn sleep(clock: &impl ReactorTime, delay: Duration) -> Deferred<()> {
     let to_cancel = call.clone();
     let (deferred, resolver) = Deferred::with_canceller(move |_| {
         if let Some(call) = to_cancel.take() {
-            // It is waiting: once it was made, the Deferred has fired and has no canceller.
+            // The call is waiting: once it is made, the Deferred has fired and has no canceller.
             let _ = call.cancel();
         }
     });

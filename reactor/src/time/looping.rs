@@ -1,4 +1,4 @@
-//! A function that is called again and again.
+//! Functions that are called repeatedly.
 
 use std::cell::Cell;
 use std::error::Error;
@@ -14,11 +14,11 @@ use crate::health::{Callback, CallbackKind, watch};
 
 /// Calls a function at a fixed interval (Twisted's `task.LoopingCall`).
 ///
-/// Calls are due at the start and at each multiple of the interval from there: the *grid*. It does
-/// not drift; a call that comes late is followed by one at the next point of the grid, and those
-/// that were missed are skipped. The function returns `Ok(())`, an error, which ends the loop, or
-/// a Deferred, until which it is not called again. With interval zero it is called once in each
-/// turn of the reactor.
+/// Calls are due at the start and at each multiple of the interval from there: the *grid*. The
+/// calls do not drift; after a late call, the next one is at the next point of the grid, and missed
+/// points are skipped. The function returns `Ok(())`, an error, which ends the calls, or a
+/// Deferred, which is waited for before the next call. With interval zero, the function is called
+/// once in each [turn](crate#turns) of the reactor.
 ///
 /// | state   | left by                         | then                                         |
 /// |---------|---------------------------------|----------------------------------------------|
@@ -29,13 +29,14 @@ use crate::health::{Callback, CallbackKind, watch};
 /// |         | [`stop`](Self::stop)            | ending                                       |
 /// | ending  | the result of the function      | idle, and the Deferred fires                 |
 ///
-/// A handle, and cheap to clone; the loop goes on without it. What it had captured is kept until
-/// the last handle is gone. If its clock goes away, or the reactor stops, the loop ends and its
-/// Deferred fails with [`AbandonedError`](crate::AbandonedError).
+/// Cheap to clone: all clones are handles of one loop of calls, which continues without them. The
+/// captured values of the function are kept until the last handle is dropped. If the clock is
+/// dropped, or the reactor stops, the calls end and the Deferred of `start` fails with
+/// [`AbandonedError`](crate::AbandonedError).
 ///
-/// Who has no use for the Deferred drops it as it is: should the function fail, that is logged as an
-/// [unhandled](crate::on_unhandled) failure, and the end of the reactor is passed over in silence. An
-/// errback sees both.
+/// That Deferred may be dropped. A failure of the function is then logged as
+/// [unhandled](crate::on_unhandled), and the end of the reactor is not reported. An errback gets
+/// both.
 ///
 /// ```
 /// use std::{cell::Cell, rc::Rc, time::Duration};
@@ -59,7 +60,7 @@ use crate::health::{Callback, CallbackKind, watch};
 pub struct LoopingCall(Rc<Inner>);
 
 struct Inner {
-    /// The clock keeps the next call, which keeps this; so this must not keep the clock.
+    /// Weak: the clock owns the next call, which owns this.
     clock: WeakTimeSource,
     /// Taken out while it is called.
     function: Cell<Option<Function>>,
@@ -67,7 +68,7 @@ struct Inner {
     grid: Cell<Option<Grid>>,
     /// Fires the Deferred that `start` has returned.
     resolver: Cell<Option<Resolver<LoopingCall>>>,
-    /// Who started it.
+    /// The source line that started it.
     line: Cell<&'static Location<'static>>,
 }
 
@@ -78,14 +79,14 @@ enum State {
     #[default]
     Idle,
     Waiting(DelayedCall),
-    /// The function is being called, or its Deferred is waited for, which this cancels.
+    /// The function is running, or its Deferred is pending; this cancels the Deferred.
     Calling(Canceller),
-    /// As calling, but stopped.
+    /// As `Calling`, after `stop`.
     Ending,
 }
 
 impl LoopingCall {
-    /// A loop that calls `function`, once it is started.
+    /// Makes a loop of calls of `function`, which is not started yet.
     #[track_caller]
     pub fn new<R: Outcome<Value = ()>>(
         clock: &impl ReactorTime,
@@ -94,9 +95,9 @@ impl LoopingCall {
         Self::with_handle(clock, move |_, _| function())
     }
 
-    /// Like [`new`](Self::new), for a function that wants to know how many points of the grid have
-    /// been reached since it was called before, or since the start: 1 when calls come in time, and
-    /// more after some were skipped (Twisted's `withCount`). With interval zero it is always 1.
+    /// Like [`new`](Self::new), for a function that gets the number of grid points since the last
+    /// call, or since the start: 1 if calls are on time, and more after skipped points (Twisted's
+    /// `withCount`). With interval zero it is always 1.
     ///
     /// ```
     /// # use std::time::Duration;
@@ -118,8 +119,8 @@ impl LoopingCall {
         Self::with_handle(clock, move |_, count| function(count))
     }
 
-    /// Like [`with_count`](Self::with_count), for a function that stops, resets or looks at its own
-    /// loop. A handle that it had captured would keep the loop in memory for ever.
+    /// Like [`with_count`](Self::with_count), for a function that stops or resets its own loop of
+    /// calls. A handle captured by the function would be a cycle, and never be freed.
     ///
     /// ```
     /// # use std::time::Duration;
@@ -155,16 +156,15 @@ impl LoopingCall {
         }))
     }
 
-    /// Calls the function now, and then once in each `interval`.
+    /// Calls the function now, and then once per `interval`.
     ///
-    /// The Deferred fires with this handle when the loop was stopped and the last call is over, and
-    /// fails with what the function failed with, or panicked. To cancel it stops the loop, and
-    /// cancels the Deferred that the function has returned, if that is waited for.
+    /// The Deferred fires with this handle after [`stop`](Self::stop), when the last call has
+    /// ended. It fails with an error or a panic of the function. Cancelling it stops the calls, and
+    /// cancels a pending Deferred of the function.
     ///
     /// # Errors
     ///
-    /// [`LoopingCallError::AlreadyRunning`], [`LoopingCallError::LastCallPending`] or
-    /// [`LoopingCallError::ClockGone`]; nothing has changed then.
+    /// [`LoopingCallError::AlreadyRunning`], [`LoopingCallError::LastCallPending`] or [`LoopingCallError::ClockGone`]; nothing changes then.
     #[track_caller]
     pub fn start(&self, interval: Duration) -> Result<Deferred<LoopingCall>, LoopingCallError> {
         let (clock, deferred) = self.begin()?;
@@ -190,12 +190,12 @@ impl LoopingCall {
         Ok(deferred)
     }
 
-    /// Ends the loop. The Deferred fires in here; if the function is being called, or its Deferred
-    /// is waited for, then when that is over.
+    /// Ends the calls. The Deferred fires before this returns; or, if the function is running or
+    /// its Deferred is pending, when that has ended.
     ///
     /// # Errors
     ///
-    /// [`LoopingCallError::NotRunning`] if it was not started, or was stopped before.
+    /// [`LoopingCallError::NotRunning`] if it was not started, or was stopped already.
     pub fn stop(&self) -> Result<(), LoopingCallError> {
         match self.0.state.take() {
             State::Waiting(call) => {
@@ -214,14 +214,13 @@ impl LoopingCall {
         }
     }
 
-    /// Puts the next call off to one full interval from now, and moves the grid to there.
+    /// Postpones the next call to one full interval from now, and moves the grid there.
     ///
-    /// While the function is being called, or its Deferred is waited for, there is nothing to put
-    /// off, and nothing changes.
+    /// Does nothing while the function is running or its Deferred is pending.
     ///
     /// # Errors
     ///
-    /// [`LoopingCallError::NotRunning`] if it was not started, or was stopped.
+    /// [`LoopingCallError::NotRunning`] if it was not started, or was stopped already.
     pub fn reset(&self) -> Result<(), LoopingCallError> {
         let state = self.0.state.take();
         let outcome = match (&state, self.0.grid.get(), self.0.clock.upgrade()) {
@@ -238,7 +237,7 @@ impl LoopingCall {
         outcome
     }
 
-    /// Whether it was started and not stopped since.
+    /// Returns `true` if it was started and not stopped since.
     pub fn is_running(&self) -> bool {
         let state = self.0.state.take();
         let is_running = matches!(state, State::Waiting(_) | State::Calling(_));
@@ -246,12 +245,12 @@ impl LoopingCall {
         is_running
     }
 
-    /// The interval that it was last started with; `None` if it never was.
+    /// The interval of the last start; `None` if it was never started.
     pub fn interval(&self) -> Option<Duration> {
         self.0.grid.get().map(|grid| grid.interval)
     }
 
-    /// What all ways to start have in common.
+    /// The part common to all ways to start.
     #[track_caller]
     fn begin(&self) -> Result<(TimeSource, Deferred<LoopingCall>), LoopingCallError> {
         match self.0.state.take() {
@@ -277,7 +276,7 @@ impl LoopingCall {
         Ok((clock, deferred))
     }
 
-    /// The Deferred was cancelled.
+    /// Handles the cancelling of the Deferred.
     fn cancel(&self) {
         match self.0.state.take() {
             State::Waiting(call) => {
@@ -292,7 +291,7 @@ impl LoopingCall {
         }
     }
 
-    /// Calls the function, which is not being called.
+    /// Calls the function, which is not running.
     fn call(&self) {
         self.0.state.set(State::Calling(Canceller::default()));
         let count = self.count();
@@ -317,7 +316,7 @@ impl LoopingCall {
         }
     }
 
-    /// Goes on when the function and its Deferred are done.
+    /// Continues when the function and its Deferred are done.
     fn called(&self, result: Result<(), Failure>) {
         let state = self.0.state.take();
         match (state, result) {
@@ -338,19 +337,19 @@ impl LoopingCall {
         self.0.state.set(State::Waiting(call));
     }
 
-    /// The loop is idle; tells how it ended.
+    /// Ends the calls, and fires the Deferred.
     fn end(&self, result: Result<(), Failure>) {
         match self.0.resolver.take() {
             Some(resolver) if resolver.is_pending() => {
-                // It is pending, so this cannot be refused.
+                // Not refused, because the Deferred is pending.
                 let _ = resolver.fire(result.map(|()| self.clone()));
             }
-            // It was cancelled, and nobody waits for what came later: a failure is reported.
+            // The Deferred was cancelled; a later failure is reported as unhandled.
             _ => drop(Deferred::from_result(result)),
         }
     }
 
-    /// How many points of the grid have come since this was asked last.
+    /// Number of grid points since this was last called.
     fn count(&self) -> u64 {
         let (Some(clock), Some(mut grid)) = (self.0.clock.upgrade(), self.0.grid.get()) else {
             return 1;
@@ -370,7 +369,7 @@ impl fmt::Debug for LoopingCall {
     }
 }
 
-/// The next call, as the clock keeps it.
+/// The next call, owned by the clock.
 struct Next(Option<LoopingCall>);
 
 impl Next {
@@ -382,7 +381,7 @@ impl Next {
 }
 
 impl Drop for Next {
-    /// Without having been made. If the loop still waits, it was not the loop that cancelled it.
+    /// Dropped without a call. If the loop still waits, the clock has dropped it.
     fn drop(&mut self) {
         if let Some(looping) = self.0.take() {
             match looping.0.state.take() {
@@ -393,12 +392,12 @@ impl Drop for Next {
     }
 }
 
-/// When calls are due.
+/// The times at which calls are due.
 #[derive(Debug, Clone, Copy)]
 struct Grid {
     first: Instant,
     interval: Duration,
-    /// Points that the function has been told of.
+    /// Grid points that were passed to the function.
     counted: u128,
 }
 
@@ -411,17 +410,17 @@ impl Grid {
         }
     }
 
-    /// The time until the next point, which is not now.
+    /// The time until the next grid point, which is after `now`.
     fn until_next(&self, now: Instant) -> Duration {
         if self.interval.is_zero() {
             return Duration::ZERO;
         }
-        // Asked before the first point, it is asked one interval before.
+        // Before the first point, the result is one interval.
         let since = now.saturating_duration_since(self.first);
         self.interval - from_nanos(since.as_nanos() % self.interval.as_nanos())
     }
 
-    /// How many points have come up to now that were not counted before.
+    /// Number of grid points up to `now` that were not counted before.
     fn count(&mut self, now: Instant) -> u64 {
         if self.interval.is_zero() {
             return 1;
@@ -430,32 +429,31 @@ impl Grid {
             Some(elapsed) => elapsed.as_nanos() / self.interval.as_nanos() + 1,
             None => 0,
         };
-        // No call is for nothing, not even one that comes before its time because the clock cannot
-        // tell that.
+        // At least 1, even for a call that comes early because the clock is coarse.
         let count = reached.saturating_sub(self.counted).max(1);
         self.counted = reached;
         u64::try_from(count).unwrap_or(u64::MAX)
     }
 }
 
-/// `Duration::from_nanos` takes only 584 years.
+/// `Duration::from_nanos` is limited to 584 years.
 fn from_nanos(nanos: u128) -> Duration {
     const SECOND: u128 = 1_000_000_000;
     let seconds = u64::try_from(nanos / SECOND).unwrap_or(u64::MAX);
     Duration::new(seconds, (nanos % SECOND) as u32)
 }
 
-/// What a [`LoopingCall`] was asked cannot be done in its state; nothing has changed.
+/// Why a call of a [`LoopingCall`] failed; nothing has changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum LoopingCallError {
     /// It was started, and not stopped since.
     AlreadyRunning,
-    /// It was not started, or was stopped before.
+    /// It was not started, or was stopped already.
     NotRunning,
-    /// It was stopped, and can be started again when the last call, or its Deferred, is done.
+    /// It was stopped, and can be started again when the last call, or its Deferred, has ended.
     LastCallPending,
-    /// The clock that it was made for has been dropped.
+    /// Its clock has been dropped.
     ClockGone,
 }
 
@@ -464,7 +462,9 @@ impl fmt::Display for LoopingCallError {
         f.write_str(match self {
             Self::AlreadyRunning => "the looping call is running already",
             Self::NotRunning => "the looping call is not running",
-            Self::LastCallPending => "the last call of the looping call has not ended yet",
+            Self::LastCallPending => {
+                "the looping call was stopped, and its last call has not ended yet"
+            }
             Self::ClockGone => "the clock of the looping call has been dropped",
         })
     }

@@ -1,4 +1,4 @@
-//! Time: calls that are made later, and the clocks that make them.
+//! Time: delayed calls, and the clocks that make them.
 //!
 //! Whatever needs time takes a [`ReactorTime`]: the [`Reactor`](crate::Reactor) in a program, a
 //! [`Clock`] in a test. Both hand out the same [`DelayedCall`]. [`defer_later`], [`LoopingCall`] and [`Cooperator`] work on either.
@@ -25,10 +25,10 @@ pub use looping::{LoopingCall, LoopingCallError};
 pub(crate) use source::after;
 pub use source::{DelayedCall, DelayedCallError, TimeSource};
 
-/// Something that knows the time and makes calls later (Twisted's `IReactorTime`).
+/// A clock that makes delayed calls (Twisted's `IReactorTime`).
 ///
-/// Code that takes one runs on a [`Reactor`](crate::Reactor) in the program, and on a [`Clock`] in a
-/// test. What is to be kept for later is its [`TimeSource`], which is cheap to clone:
+/// Code that takes one runs on a [`Reactor`](crate::Reactor) in the program, and on a [`Clock`] in
+/// a test. To keep the clock for later, clone its [`TimeSource`]:
 ///
 /// ```
 /// use std::time::Duration;
@@ -53,24 +53,25 @@ pub use source::{DelayedCall, DelayedCallError, TimeSource};
 /// # Ok::<(), Failure>(())
 /// ```
 pub trait ReactorTime {
-    /// The clock itself; all the rest follows from it.
+    /// The shared clock, on which the other methods are based.
     fn time_source(&self) -> &TimeSource;
 
-    /// The present moment.
+    /// The current time.
     fn now(&self) -> Instant {
         self.time_source().now()
     }
 
-    /// When the turn at hand began: the present moment, as far as it was known when the reactor
-    /// last looked. Costs no clock read; for deadlines that need not be exact.
+    /// The time at which the current [turn](crate#turns) began, as the reactor read it. Costs no
+    /// clock read; for deadlines that need not be exact.
     fn turn_time(&self) -> Instant {
         self.time_source().turn_time()
     }
 
-    /// Makes a call once `delay` has passed, and never before.
+    /// Calls `call` after `delay`, and never before.
     ///
-    /// Calls are made in the order of their deadlines; those with equal deadlines in the order
-    /// they were asked for. A delay that cannot be told, such as `Duration::MAX`, is a century.
+    /// Calls are made in the order of their deadlines, and calls with equal deadlines in the order
+    /// of scheduling. A delay too large for an `Instant`, such as `Duration::MAX`, counts as a
+    /// century.
     #[track_caller]
     fn call_later(&self, delay: Duration, call: impl FnOnce() + 'static) -> DelayedCall
     where
@@ -79,7 +80,7 @@ pub trait ReactorTime {
         self.time_source().call_later(delay, call)
     }
 
-    /// The calls that are waiting, in the order in which they are due.
+    /// The waiting delayed calls, in the order in which they are due.
     fn delayed_calls(&self) -> Vec<DelayedCall> {
         self.time_source().delayed_calls()
     }

@@ -1,5 +1,5 @@
-//! What tells the time and keeps the calls: the part that [`Clock`](super::Clock) and
-//! [`Reactor`](crate::Reactor) share.
+//! The part that [`Clock`](super::Clock) and [`Reactor`](crate::Reactor) share: it tells the time
+//! and stores delayed calls.
 
 use std::cell::{Cell, OnceCell, RefCell};
 use std::error::Error;
@@ -13,9 +13,9 @@ use super::{Cooperator, ambient_clock};
 use crate::deferred::unhandled;
 use crate::guard::guard_each;
 
-/// Tells the time, and keeps the calls that wait for theirs.
+/// A clock and its delayed calls.
 ///
-/// Cheap to clone; all clones are one. Code that needs time takes any
+/// Cheap to clone: all clones are handles of one clock. Code that needs time takes any
 /// [`ReactorTime`](super::ReactorTime), of which this is the common part.
 #[derive(Clone)]
 pub struct TimeSource(Rc<Inner>);
@@ -23,12 +23,12 @@ pub struct TimeSource(Rc<Inner>);
 struct Inner {
     timers: RefCell<Timers<Scheduled>>,
     now: Now,
-    /// The one that [`cooperate`](super::cooperate) uses.
+    /// The Cooperator of [`cooperate`](super::cooperate).
     cooperator: OnceCell<Cooperator>,
 }
 
 enum Now {
-    /// The system's clock, and when the turn at hand began.
+    /// The system's clock; the value is the time at which the current turn began.
     System(Cell<Instant>),
     Virtual(Virtual),
 }
@@ -36,10 +36,10 @@ enum Now {
 struct Virtual {
     start: Instant,
     now: Cell<Instant>,
-    /// How many calls had ever been added when the turn at hand began: the others wait for the
-    /// next one, which is not any later.
+    /// Number of calls ever added when the current turn began: later calls wait for the next turn,
+    /// at the same virtual time.
     calls: Cell<u64>,
-    /// Whether it is the ambient clock of its thread.
+    /// Whether this is the ambient clock of its thread.
     is_ambient: Cell<bool>,
 }
 
@@ -49,13 +49,13 @@ struct Timed<F: ?Sized> {
     call: F,
 }
 
-/// A delayed call, and who scheduled it.
+/// A delayed call, and the source line that scheduled it.
 struct Scheduled {
     timed: Rc<Timed<dyn Call>>,
     line: &'static Location<'static>,
 }
 
-/// A delayed call whose time has come.
+/// A delayed call that is due.
 pub(crate) struct Due {
     deadline: Instant,
     scheduled: Scheduled,
@@ -105,7 +105,7 @@ impl TimeSource {
         Self::with(Now::System(Cell::new(Instant::now())))
     }
 
-    /// A clock that stands still until it is moved.
+    /// Makes a clock that stands still until it is moved.
     pub(crate) fn frozen_at(start: Instant) -> Self {
         Self::with(Now::Virtual(Virtual {
             start,
@@ -135,9 +135,9 @@ impl TimeSource {
         }
     }
 
-    /// The present moment, and the one up to which calls are made now: that of the last look at the
-    /// sockets. What became due while the loop was busy waits for one more look, so that input which
-    /// came in time is read before a deadline acts.
+    /// The current time, and the time up to which calls are made now: that of the last look at the
+    /// sockets. A call that became due later waits for one more look, so that input which arrived
+    /// in time is read before a deadline acts.
     #[inline]
     pub(crate) fn begin_calls(&self) -> (Instant, Instant) {
         let now = self.now();
@@ -161,7 +161,7 @@ impl TimeSource {
         now
     }
 
-    /// Out of the way of the system's clock.
+    /// A separate function, out of the way of the system's clock.
     #[cold]
     fn count_calls(&self) {
         if let Now::Virtual(clock) = &self.0.now {
@@ -169,12 +169,12 @@ impl TimeSource {
         }
     }
 
-    /// Whether time passes only when a test says so.
+    /// Whether only a test moves the time.
     pub(super) fn is_virtual(&self) -> bool {
         matches!(self.0.now, Now::Virtual(_))
     }
 
-    /// The Cooperator that everybody on this clock shares.
+    /// The shared Cooperator of this clock.
     pub(super) fn cooperator(&self) -> &Cooperator {
         self.0.cooperator.get_or_init(|| Cooperator::new(self))
     }
@@ -188,7 +188,7 @@ impl TimeSource {
         }
     }
 
-    /// Whether this is what everybody on the thread takes for the present.
+    /// Sets whether this is the ambient clock of the thread.
     pub(crate) fn set_ambient(&self, is_ambient: bool) {
         if let Now::Virtual(clock) = &self.0.now
             && clock.is_ambient.replace(is_ambient) != is_ambient
@@ -205,8 +205,7 @@ impl TimeSource {
         self.call_later_for(Location::caller(), delay, call)
     }
 
-    /// [`call_later`](Self::call_later) for something of the library's own, under the line of the
-    /// program that it is for.
+    /// [`call_later`](Self::call_later) for the library's own calls, attributed to a source line of the program.
     pub(crate) fn call_later_for(
         &self,
         line: &'static Location<'static>,
@@ -244,7 +243,7 @@ impl TimeSource {
         self.0.timers.borrow().is_empty()
     }
 
-    /// How many calls are waiting.
+    /// Number of waiting calls.
     pub(crate) fn len(&self) -> usize {
         self.0.timers.borrow().len()
     }
@@ -253,7 +252,7 @@ impl TimeSource {
         self.0.timers.borrow_mut().next_deadline()
     }
 
-    /// Runs the earliest call that is due at `now`. `false` if there is none.
+    /// Runs the earliest call that is due at `now`. Returns `false` if there is none.
     pub(crate) fn run_next_due(&self, now: Instant) -> bool {
         match self.next_among(now, u64::MAX) {
             Some(due) => {
@@ -273,25 +272,25 @@ impl TimeSource {
         })
     }
 
-    /// Takes the earliest call that is due at `now`, of those that were there when the turn began.
-    /// From here on it counts as called.
+    /// Removes the earliest call that is due at `now`, among those scheduled before the turn began.
+    /// It counts as called from here on.
     pub(crate) fn next_of_turn(&self, now: Instant) -> Option<Due> {
         let calls = match &self.0.now {
-            // The system's clock goes on by itself.
+            // The system's clock moves by itself.
             Now::System(_) => u64::MAX,
             Now::Virtual(clock) => clock.calls.get(),
         };
         self.next_among(now, calls)
     }
 
-    /// Drops all calls that are waiting.
+    /// Drops all waiting calls.
     pub(crate) fn clear(&self) {
         let calls = self.0.timers.borrow_mut().take_all();
         discard_all(calls);
     }
 }
 
-/// A [`TimeSource`] that is not kept alive.
+/// A weak [`TimeSource`].
 pub(super) struct WeakTimeSource(Weak<Inner>);
 
 impl TimeSource {
@@ -316,13 +315,13 @@ impl Inner {
 }
 
 impl Drop for Inner {
-    /// A handle may outlive the source; what its call had captured must not.
+    /// A handle may outlive the source; the captured values of the call must not.
     fn drop(&mut self) {
         discard_all(self.timers.get_mut().take_all());
     }
 }
 
-/// A panic in the drop of one must not keep the others.
+/// A panic in one drop must not prevent the others.
 fn discard_all(calls: Vec<Scheduled>) {
     unhandled::at_the_end(|| {
         guard_each(
@@ -345,7 +344,7 @@ impl fmt::Debug for TimeSource {
     }
 }
 
-/// `delay` after `now`, or a century hence where that cannot be told, or never any later.
+/// The time `delay` after `now`; if that overflows, a century later, or the largest possible time.
 pub(crate) fn after(now: Instant, delay: Duration) -> Instant {
     const CENTURY: Duration = Duration::from_secs(100 * 366 * 24 * 60 * 60);
     now.checked_add(delay)
@@ -353,9 +352,9 @@ pub(crate) fn after(now: Instant, delay: Duration) -> Instant {
         .unwrap_or(now)
 }
 
-/// A call that will be made later, unless it is cancelled or moved (Twisted's `IDelayedCall`).
+/// A delayed call that can be cancelled or moved (Twisted's `IDelayedCall`).
 ///
-/// Dropping the handle leaves the call as it is.
+/// Dropping the handle does not cancel the call.
 ///
 /// ```
 /// # use std::time::Duration;
@@ -375,12 +374,11 @@ pub struct DelayedCall {
 }
 
 impl DelayedCall {
-    /// Makes sure that the call is not made; what it had captured is dropped now.
+    /// Cancels the call; its captured values are dropped before this returns.
     ///
     /// # Errors
     ///
-    /// [`DelayedCallError::AlreadyCalled`] if it was made or is just being made,
-    /// [`DelayedCallError::AlreadyCancelled`] if it was cancelled.
+    /// [`DelayedCallError::AlreadyCalled`] if the call was made or is running, [`DelayedCallError::AlreadyCancelled`] if it was cancelled.
     pub fn cancel(&self) -> Result<(), DelayedCallError> {
         let source = self.active()?;
         // The borrow ends before the closure is dropped, which may schedule or cancel others.
@@ -391,7 +389,7 @@ impl DelayedCall {
         Ok(())
     }
 
-    /// Makes the call due `delay` from now, sooner or later than it was.
+    /// Moves the call to `delay` from now, earlier or later than before.
     ///
     /// # Errors
     ///
@@ -403,7 +401,7 @@ impl DelayedCall {
         Ok(())
     }
 
-    /// Makes the call due at `moment`, sooner or later than it was.
+    /// Moves the call to `moment`, earlier or later than before.
     ///
     /// # Errors
     ///
@@ -413,7 +411,7 @@ impl DelayedCall {
         Ok(())
     }
 
-    /// Makes the call due `delay` later than it was.
+    /// Moves the call `delay` later than before.
     ///
     /// # Errors
     ///
@@ -427,12 +425,12 @@ impl DelayedCall {
         Ok(())
     }
 
-    /// Whether the call is still to be made.
+    /// Returns `true` if the call is waiting.
     pub fn is_active(&self) -> bool {
         self.timed.status.get() == Status::Waiting
     }
 
-    /// When the call is due; `None` once it was made or cancelled.
+    /// The deadline of the call; `None` once it was made or cancelled.
     pub fn time(&self) -> Option<Instant> {
         self.source.upgrade()?.timers.borrow().deadline(self.id)
     }
@@ -461,9 +459,9 @@ impl fmt::Debug for DelayedCall {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum DelayedCallError {
-    /// It was made, or is just being made.
+    /// The call was made, or is running.
     AlreadyCalled,
-    /// It was cancelled, or the reactor that was to make it has stopped.
+    /// The call was cancelled, or its reactor has stopped.
     AlreadyCancelled,
 }
 

@@ -1,12 +1,12 @@
-//! What comes before the next event of a connection: an abort, or another protocol.
+//! Interruptions: requests that are served before the next event of a connection.
 //!
-//! | asked for                                                | then                             |
+//! | request                                                  | effect                           |
 //! |----------------------------------------------------------|----------------------------------|
 //! | [`abort_connection`](crate::net::Transport::abort_connection) | the connection is lost      |
-//! | [`switch_protocol`](crate::net::Transport::switch_protocol) | the new protocol is connected, and given the input that is left over, as soon as it reads |
+//! | [`switch_protocol`](crate::net::Transport::switch_protocol) | the new protocol is connected, and gets the leftover input as soon as it reads |
 //!
-//! Both are done when the protocol that is being called has returned, or in the next turn. A
-//! connection that is not interrupted pays one look at a flag for it.
+//! Both are served when the running call of the protocol returns, or in the next turn. A connection
+//! without interruption only checks a flag.
 
 use std::collections::HashMap;
 use std::rc::Rc;
@@ -17,25 +17,25 @@ use crate::guard::guard;
 use crate::net::{ConnectionAborted, ConnectionDone, Protocol};
 use crate::reactor::{Core, SlotId};
 
-/// What a connection is interrupted for.
+/// The kind of an interruption.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) enum Interruption {
     #[default]
     None,
     /// Another protocol takes over.
     Switch,
-    /// It has, and is to be given the input that is left over.
+    /// The new protocol has taken over, and has not got the leftover input yet.
     Leftover,
-    /// Closes as soon as possible, whatever is unsent.
+    /// The connection closes as soon as possible, with output unsent.
     Abort,
 }
 
-/// The protocols that are to take over connections, or have, and have not read what was left over.
-/// Here, and not in their connections, so that the many which keep theirs pay nothing for it.
+/// Protocols that take over connections, and leftover input. Stored here rather than in the
+/// connections, because most connections never switch.
 #[derive(Default)]
 pub(crate) struct Switches(HashMap<SlotId, Switch>);
 
-/// The other protocol, and what it is to read first.
+/// A new protocol, and its leftover input.
 pub(super) struct Switch {
     /// `None` once it has taken over.
     protocol: Option<Box<dyn Protocol>>,
@@ -58,7 +58,7 @@ impl Connection {
         if let Some(before) = &before
             && before.protocol.is_none()
         {
-            // The present protocol has not been given this yet.
+            // Input that the present protocol has not read yet.
             leftover.extend_from_slice(&before.leftover);
         }
         self.put_switch(core, Some(protocol), leftover);
@@ -69,7 +69,7 @@ impl Connection {
         drop(before); // with nothing borrowed: it may be a protocol that never took over
     }
 
-    /// Does what the connection was interrupted for. `false` if it is lost now.
+    /// Serves the interruption. Returns `false` if the connection is lost by then.
     #[cold]
     pub(super) fn serve_interruption(self: &Rc<Self>, core: &Rc<Core>) -> bool {
         loop {
@@ -96,11 +96,11 @@ impl Connection {
         };
         let old = self.protocol.replace(protocol);
         self.put_switch(core, None, leftover);
-        // Whatever the old one had in mind when it stopped reading.
+        // A pause by the old protocol does not bind the new one.
         self.flags.is_paused.set(false);
         self.flags.is_told_blocked.set(false);
         guard("dropping the protocol of a connection", || drop(old));
-        // One that has not begun is connected when it begins.
+        // If the connection has not begun, the new protocol is connected when it begins.
         !self.flags.has_begun.get()
             || self.call(core, |protocol, transport| {
                 protocol.connection_made(transport)
@@ -143,12 +143,12 @@ impl Connection {
         core.switches().0.insert(self.slot, switch);
     }
 
-    /// The switch of a connection that has been interrupted, if it was for that.
+    /// Takes the switch of a connection, if one was requested.
     pub(super) fn take_switch(&self, core: &Core) -> Option<Switch> {
         core.switches().0.remove(&self.slot)
     }
 
-    /// Whether an interruption is to be seen to that no event will tell of.
+    /// Whether an interruption is pending that no event will report.
     #[cold]
     pub(super) fn has_interruption(&self) -> bool {
         match self.flags.interruption.get() {
@@ -158,7 +158,7 @@ impl Connection {
         }
     }
 
-    /// Whether the new protocol is there, and has not paused.
+    /// Whether the new protocol has taken over and reads.
     fn reads_leftover(&self) -> bool {
         self.flags.has_begun.get() && !self.flags.is_paused.get()
     }

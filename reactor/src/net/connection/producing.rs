@@ -1,4 +1,4 @@
-//! What a connection does with its producer: asks it for more, has it wait, and stops it.
+//! How a connection resumes, pauses and stops its producer.
 
 use std::rc::Rc;
 
@@ -8,17 +8,17 @@ use crate::net::output::Output;
 use crate::reactor::Core;
 
 impl Connection {
-    /// Whether somebody makes more to send, so that this side must not be closed.
+    /// Whether a producer keeps this side open.
     #[cold]
     pub(super) fn is_held_open(&self) -> bool {
         let producer = self.with_queue(|output| output.producer()).flatten();
-        // One that panics when it is asked will be of no more use.
+        // A producer that panics does not keep the connection open.
         producer.is_some_and(|producer| {
             guard("the producer of a connection", || producer.holds_open()) == Some(true)
         })
     }
 
-    /// Everything is sent: asks the producer for more. `true` if it has written something.
+    /// Resumes the producer, if everything is sent. Returns `true` if it has written something.
     pub(super) fn feed(self: &Rc<Self>, core: &Core) -> bool {
         let producer = self.with_queue(|output| {
             // The protocol may have written something meanwhile.
@@ -35,7 +35,7 @@ impl Connection {
         self.has_output()
     }
 
-    /// More is queued than should be: whoever makes it is to wait.
+    /// Pauses the producer: more is queued than the limit.
     #[cold]
     pub(in crate::net) fn backlog_grows(self: &Rc<Self>) {
         self.flags.has_backlog.set(true);
@@ -45,16 +45,15 @@ impl Connection {
         }
     }
 
-    /// One that panics is asked no more, and the connection ends: whoever waits for the rest
-    /// should not wait for ever, nor take what has come for all.
+    /// Calls the producer. If it panics, it is not called again, and the connection is aborted: the
+    /// peer must neither wait without end nor take the output for complete.
     pub(in crate::net) fn call_producer(self: &Rc<Self>, core: &Core, call: impl FnOnce()) {
         if guard("the producer of a connection", call).is_none() && !self.is_lost() {
             self.abort(core);
         }
     }
 
-    /// Takes a producer away that keeps the connection open, and tells it that nobody wants any
-    /// more.
+    /// Removes a producer that keeps the connection open, and stops it.
     pub(in crate::net) fn stop_producer(self: &Rc<Self>, core: &Core) {
         if self.is_held_open()
             && let Some(producer) = self.with_queue(Output::unregister).flatten()

@@ -1,8 +1,8 @@
-//! Connections without a system: what ports and sockets are in memory.
+//! Connections without a system: ports and sockets in memory.
 //!
-//! A [`Network`] stands where the selector would: it knows what is on its way, and tells the slots of
-//! the reactor that they are ready. [`MemoryListener`] and [`MemoryStream`] stand where sockets would.
-//! It knows slots and readiness, and neither the loop nor its clock.
+//! A [`Network`] takes the place of the selector: it stores bytes on their way, and reports slots
+//! of the reactor as ready. [`MemoryListener`] and [`MemoryStream`] take the place of sockets. The
+//! network knows slots and readiness, but neither the loop nor its clock.
 
 mod network;
 mod random;

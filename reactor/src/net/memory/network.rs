@@ -1,4 +1,4 @@
-//! What a reactor in memory has in place of a system: ports, wires, and an order of events.
+//! The network of a reactor in memory: its ports, wires and order of events.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -14,20 +14,20 @@ use crate::guard::guard_each;
 use crate::net::Address;
 use crate::reactor::{Readiness, SlotId};
 
-/// The first of the ports that are given to those who ask for any.
+/// The first number given to a port that listens on number 0.
 const FIRST_PORT: u16 = 49152;
 
-/// The first of the ports that those have who connect.
+/// The first port number given to clients.
 const FIRST_CLIENT_PORT: u16 = 32768;
 
 pub(crate) struct Network {
-    /// What is to be seen to in the next turn, in this order unless that is random.
+    /// Items of the next turn; handled in this order, or at random.
     busy: RefCell<Vec<Busy>>,
     backlogs: RefCell<Vec<Rc<Backlog>>>,
     next_port: Cell<u16>,
     next_client_port: Cell<u16>,
     random: Option<Random>,
-    /// A turn is being made, or the reactor runs by itself.
+    /// A turn is running, or the reactor runs by itself.
     is_inside: Cell<bool>,
 }
 
@@ -37,7 +37,7 @@ enum Busy {
     Call(Box<dyn FnOnce()>),
 }
 
-/// Those who have connected to a port and are not accepted.
+/// Clients of a port that are connected and not accepted yet.
 struct Backlog {
     address: SocketAddr,
     slot: Cell<Option<SlotId>>,
@@ -60,12 +60,13 @@ impl Network {
         self.random.as_ref()
     }
 
-    /// Marks that turns are being made, until what is returned is dropped. `None` if they are.
+    /// Marks that turns are running, until the returned value is dropped. `None` if they are
+    /// running already.
     pub(crate) fn enter(&self) -> Option<Inside<'_>> {
         (!self.is_inside.replace(true)).then(|| Inside(&self.is_inside))
     }
 
-    /// Whether turns are being made.
+    /// Whether turns are running.
     pub(crate) fn is_inside(&self) -> bool {
         self.is_inside.get()
     }
@@ -78,18 +79,18 @@ impl Network {
         self.busy.borrow_mut().push(Busy::Wire(wire));
     }
 
-    /// Makes a call in the next turn, as one of the things that happen in it.
+    /// Schedules a call for the next turn, as one of its events.
     pub(crate) fn call_soon(&self, call: impl FnOnce() + 'static) {
         self.busy.borrow_mut().push(Busy::Call(Box::new(call)));
     }
 
-    /// Has everything happen that is to happen in this turn, and tells the slots that it is for.
+    /// Handles the items of this turn, and reports readiness to their slots.
     pub(crate) fn deliver(&self, mut tell: impl FnMut(SlotId, Readiness)) {
         let mut busy = self.busy.take();
         if let Some(random) = &self.random {
             random.shuffle(&mut busy);
         }
-        guard_each("what happens in memory", busy.into_iter(), |item| {
+        guard_each("an event in memory", busy.into_iter(), |item| {
             if self.random.as_ref().is_some_and(|random| random.one_in(4)) {
                 self.busy.borrow_mut().push(item); // another time
                 return;
@@ -106,13 +107,13 @@ impl Network {
         });
     }
 
-    /// An address for whoever connects to `to`.
+    /// An address for a client of `to`.
     pub(crate) fn client_address(&self, to: IpAddr) -> SocketAddr {
         SocketAddr::new(to, take_port(&self.next_client_port, FIRST_CLIENT_PORT))
     }
 
-    /// Connects to a port, whose listener learns of it in the next turn. The end of whoever
-    /// connects, number 0 of the wire, is held by a test or driven like that of the listener.
+    /// Connects to a port; its listener gets an event in the next turn. The client's end, number 0
+    /// of the wire, is held by a test or driven by the reactor.
     pub(crate) fn dial(
         self: &Rc<Self>,
         to: SocketAddr,
@@ -139,7 +140,7 @@ impl Network {
     }
 }
 
-/// Takes the next number, round and round.
+/// Takes the next port number, and starts again after the last.
 fn take_port(next: &Cell<u16>, first: u16) -> u16 {
     let port = next.get();
     next.set(port.checked_add(1).unwrap_or(first));
@@ -154,7 +155,7 @@ const READABLE: Readiness = Readiness {
     has_failed: false,
 };
 
-/// Turns are being made.
+/// Marks that turns are running.
 pub(crate) struct Inside<'a>(&'a Cell<bool>);
 
 impl Drop for Inside<'_> {
@@ -170,14 +171,14 @@ impl Backlog {
     }
 }
 
-/// A port in memory, as a listener has a socket.
+/// A listening port in memory.
 pub(crate) struct MemoryListener {
     network: Weak<Network>,
     backlog: Rc<Backlog>,
 }
 
 impl MemoryListener {
-    /// Port 0 takes a free one.
+    /// Port 0 takes a free port number.
     pub(crate) fn bind(network: &Rc<Network>, address: SocketAddr) -> io::Result<Self> {
         let mut backlogs = network.backlogs.borrow_mut();
         let is_taken = |address: SocketAddr| {
@@ -215,7 +216,7 @@ impl MemoryListener {
         self.backlog.address
     }
 
-    /// From now on, whoever has the slot is told of those who come.
+    /// Sets the slot that gets an event for each new client.
     pub(crate) fn watch_at(&self, slot: SlotId) {
         self.backlog.slot.set(Some(slot));
     }
@@ -229,7 +230,7 @@ impl MemoryListener {
 }
 
 impl Drop for MemoryListener {
-    /// Nobody else can connect, and those who wait are reset.
+    /// Frees the port; waiting clients are reset.
     fn drop(&mut self) {
         if let Some(network) = self.network.upgrade() {
             let mut backlogs = network.backlogs.borrow_mut();
@@ -241,8 +242,8 @@ impl Drop for MemoryListener {
     }
 }
 
-/// A reactor in memory was run, and nothing is left that could ever happen: no delayed call, no byte
-/// on its way, and nobody has stopped it.
+/// A reactor in memory has nothing left to wait for: no delayed call, no byte on its way, and no
+/// call of `stop`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct NothingLeftError;
@@ -250,7 +251,7 @@ pub struct NothingLeftError;
 impl fmt::Display for NothingLeftError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(
-            "the reactor would wait for ever: it was not stopped, and nothing is left to do",
+            "the reactor would never return: nothing is left to do, and stop was not called",
         )
     }
 }

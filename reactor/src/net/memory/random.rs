@@ -1,8 +1,8 @@
-//! Numbers that look random and are the same for the same seed.
+//! Reproducible random numbers: the same for the same seed.
 
 use std::cell::Cell;
 
-/// Splitmix64 (Steele, Lea and Flood, 2014): one word of state, and every seed is a good one.
+/// SplitMix64 (Steele, Lea and Flood, 2014): one word of state, and every seed is good.
 #[derive(Debug)]
 pub(crate) struct Random(Cell<u64>);
 
@@ -19,9 +19,9 @@ impl Random {
         mixed ^ mixed >> 31
     }
 
-    /// One of `0..count`, where there is one.
+    /// A number in `0..count`; 0 if `count` is 0.
     pub(crate) fn below(&self, count: usize) -> usize {
-        // The bias is that of a count to 2^64.
+        // The bias is the ratio of `count` to 2^64.
         usize::try_from(self.next() % (count.max(1) as u64)).unwrap_or(0)
     }
 
@@ -29,7 +29,7 @@ impl Random {
         self.below(count) == 0
     }
 
-    /// Of so many bytes: often all, else any part, but at least one.
+    /// A part of `count` bytes: often all of them, and at least one.
     pub(crate) fn part_of(&self, count: usize) -> usize {
         match self.below(4) {
             0 => count.min(1),

@@ -1,8 +1,8 @@
-//! What stands between the two ends of a connection in memory, in place of two sockets.
+//! A connection in memory, in place of two sockets.
 //!
-//! Bytes that one end has sent are *coming* to the other, and *arrive* in a later turn, in pieces or
-//! in one; then they can be read. The end of the stream and a reset come behind them, or in their
-//! place. An end that a test holds has everything at once.
+//! Bytes that one end has sent are *coming* to the other, and *arrive* in a later turn, in pieces
+//! or as a whole; then they can be read. The end of the stream and a reset arrive behind them, or
+//! instead of them. At an end held by a test, everything arrives at once.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -17,38 +17,39 @@ use super::Network;
 use crate::net::Address;
 use crate::reactor::{Readiness, SlotId};
 
-/// What the buffers between two connections of a reactor hold.
+/// Capacity of the buffer between two connections of a reactor, in bytes.
 const CAPACITY: usize = 64 * 1024;
 
 pub(crate) struct Wire {
     network: Weak<Network>,
     ends: [End; 2],
-    /// The network has this among those to be seen to.
+    /// On the network's list of busy items.
     is_listed: Cell<bool>,
 }
 
-/// One end, and what the other one has sent to it.
+/// One end, and the bytes that the other end has sent to it.
 struct End {
     address: SocketAddr,
-    /// Who is told of what arrives: `None` until it was accepted, or where a test holds this end.
+    /// The slot that gets events: `None` until the connection is accepted, or at an end held by a
+    /// test.
     slot: Cell<Option<SlotId>>,
     is_held: bool,
     coming: RefCell<VecDeque<u8>>,
     arrived: RefCell<VecDeque<u8>>,
-    /// How much arrives in a turn, and is read at once.
+    /// Number of bytes that arrive in one turn, and are read by one call.
     piece: Cell<usize>,
-    /// A piece was read, and there is more: an event is to tell so.
+    /// A piece was read and more is left: another event is due.
     has_more: Cell<bool>,
     end_is_coming: Cell<bool>,
     end_has_arrived: Cell<bool>,
     reset_is_coming: Cell<bool>,
     reset_has_arrived: Cell<bool>,
-    /// How much more it takes, of an end that a test holds.
+    /// Number of bytes that an end held by a test still accepts.
     window: Cell<usize>,
-    /// It has had no room for something, and wants to know when there is some.
+    /// A write found no room, and an event is due once there is some.
     waits_to_write: Cell<bool>,
     is_open: Cell<bool>,
-    /// Closing it resets the connection.
+    /// Closing resets the connection.
     resets: Cell<bool>,
 }
 
@@ -77,7 +78,7 @@ impl End {
         self.coming.borrow().len() + self.arrived.borrow().len()
     }
 
-    /// How much can be sent to it.
+    /// Number of bytes that can be sent to this end.
     fn room(&self) -> usize {
         match self.is_held {
             true => self.window.get(),
@@ -108,7 +109,7 @@ impl End {
 }
 
 impl Wire {
-    /// The end of whoever connects, which a test may hold, is number 0; the other one is driven.
+    /// Number 0 is the client's end, which a test may hold; the other is driven by the reactor.
     pub(crate) fn new(
         network: &Rc<Network>,
         addresses: [SocketAddr; 2],
@@ -122,12 +123,12 @@ impl Wire {
         })
     }
 
-    /// Has whoever has connected told, with the first event, that there is somebody to write to.
+    /// Reports the client as connected, with its first event.
     pub(crate) fn announce(&self) {
         self.ends[0].waits_to_write.set(!self.ends[0].is_held);
     }
 
-    /// For an end that is driven. It is told of nothing until it is watched.
+    /// The stream of an end driven by the reactor. It gets no events until it is watched.
     pub(crate) fn stream(self: &Rc<Self>, index: usize) -> MemoryStream {
         MemoryStream {
             wire: self.clone(),
@@ -143,7 +144,7 @@ impl Wire {
         self.ends[index].slot.get()
     }
 
-    /// Sends as much as there is room for.
+    /// Sends as many bytes as there is room for.
     pub(crate) fn write(self: &Rc<Self>, from: usize, data: &[u8]) -> io::Result<usize> {
         let (end, other) = self.both(from);
         if end.reset_has_arrived.get() || other.has_ended() || !end.is_open.get() {
@@ -153,7 +154,7 @@ impl Wire {
             return Ok(0);
         }
         if !other.is_open.get() {
-            // As a system does, which learns this from the answer to what it has sent.
+            // As a real system, which learns of a reset from the answer to what it sent.
             end.take_reset();
             self.list();
             return Ok(data.len());
@@ -194,7 +195,7 @@ impl Wire {
         if !arrived.is_empty() {
             let most = buffer.len().min(end.piece.get());
             let count = io::Read::read(&mut *arrived, &mut buffer[..most])?;
-            // Whoever reads takes a short read for all there is.
+            // The reader takes a short read for the end of the buffer.
             let has_more = count < buffer.len() && !arrived.is_empty();
             drop(arrived);
             if has_more {
@@ -215,7 +216,7 @@ impl Wire {
         }
     }
 
-    /// Sends the end, behind everything else.
+    /// Sends the end of the stream, behind all bytes.
     pub(crate) fn end(self: &Rc<Self>, from: usize) {
         let (end, other) = self.both(from);
         if end.is_open.get() && !other.has_ended() {
@@ -230,7 +231,7 @@ impl Wire {
             return;
         }
         if other.is_open.get() && !other.reset_has_arrived.get() {
-            // A system resets as well when something was not read (RFC 1122, 4.2.2.13).
+            // A real system also resets if input is unread (RFC 1122, 4.2.2.13).
             if resets || !end.is_held && end.unread() > 0 {
                 other.take_reset();
             } else if !other.has_ended() {
@@ -242,7 +243,7 @@ impl Wire {
         self.list();
     }
 
-    /// Breaks it in the middle.
+    /// Breaks the connection.
     pub(crate) fn cut(self: &Rc<Self>) {
         for end in &self.ends {
             if end.is_open.get() && !end.reset_has_arrived.get() {
@@ -252,12 +253,12 @@ impl Wire {
         self.list();
     }
 
-    /// Takes all that has arrived.
+    /// Takes all bytes that have arrived.
     pub(crate) fn take_arrived(&self, index: usize) -> Vec<u8> {
         self.ends[index].arrived.take().into()
     }
 
-    /// How much was sent to an end and not read.
+    /// Number of bytes sent to an end and not read.
     pub(crate) fn unread(&self, index: usize) -> usize {
         self.ends[index].unread()
     }
@@ -287,7 +288,7 @@ impl Wire {
         (&self.ends[index], &self.ends[1 - index])
     }
 
-    /// Has the network look at this in the next turn.
+    /// Puts the wire on the network's list for the next turn.
     pub(crate) fn list(self: &Rc<Self>) {
         if let Some(network) = self.network.upgrade()
             && (self.has_work(0) || self.has_work(1))
@@ -297,7 +298,7 @@ impl Wire {
         }
     }
 
-    /// Whether there is something to tell an end.
+    /// Whether an event is due at an end.
     fn has_work(&self, index: usize) -> bool {
         let (end, other) = self.both(index);
         end.slot.get().is_some()
@@ -313,7 +314,7 @@ impl Wire {
         to.room() > 0 || !to.is_open.get()
     }
 
-    /// Has something arrive, at both ends.
+    /// Lets bytes arrive at both ends.
     pub(super) fn deliver(
         self: &Rc<Self>,
         network: &Network,
@@ -360,7 +361,7 @@ impl Wire {
             end.arrived.borrow_mut().extend(coming.drain(..count));
             readiness.is_readable = true;
         }
-        // Random ones come by themselves at times, and at times with the last bytes.
+        // At random, the end of the stream arrives alone or with the last bytes.
         let comes_along = |random: &super::Random| random.one_in(2);
         if end.end_is_coming.get()
             && coming.is_empty()
@@ -379,14 +380,14 @@ impl Wire {
     }
 }
 
-/// One end of a [`Wire`], as a connection has a socket.
+/// One end of a [`Wire`], in place of a socket.
 pub(crate) struct MemoryStream {
     wire: Rc<Wire>,
     index: usize,
 }
 
 impl MemoryStream {
-    /// From now on, whoever has the slot is told what arrives.
+    /// Sets the slot that gets the events.
     pub(crate) fn watch_at(&self, slot: SlotId) {
         self.end().slot.set(Some(slot));
         self.wire.list();
@@ -400,7 +401,7 @@ impl MemoryStream {
         self.wire.read(self.index, buffer)
     }
 
-    /// Throws away what has arrived, whatever the pieces that it is read in.
+    /// Drops all bytes that have arrived, whatever the size of pieces.
     pub(crate) fn discard(&self) {
         drop(self.wire.take_arrived(self.index));
     }
@@ -461,7 +462,7 @@ impl std::fmt::Debug for MemoryStream {
     }
 }
 
-/// Needs no selector: its wire tells what happens.
+/// Needs no selector: its wire reports events.
 impl Source for MemoryStream {
     fn register(&mut self, _: &Registry, _: Token, _: Interest) -> io::Result<()> {
         Ok(())
