@@ -71,7 +71,7 @@ fn shout(transport: &Transport, data: &[u8]) {
 
 fn dialogue() -> Vectors {
     Vectors::of(|memory, notes| Dialogue {
-        clock: Reactor::clone(memory),
+        clock: memory.reactor().clone(),
         notes,
     })
 }
