@@ -343,6 +343,26 @@ fn connections_are_kept_for_as_long_as_is_said() {
     }
 }
 
+/// Law 11. However little is granted, a client that has just connected can send its request, and
+/// one that has just begun its body is not too slow.
+#[test]
+fn the_smallest_times_let_a_client_begin() {
+    let (server, _) = serving(|site| site.keep_alive(MOMENT));
+    let client = TestClient::connect(&server);
+    server.advance(29 * SECOND);
+    assert_eq!(client.get("/").send().text(), "0");
+    assert!(client.connection().has_ended());
+
+    let (server, _) = serving(|site| site.min_bytes_per_second(4, Duration::ZERO));
+    for path in ["/", "/stream"] {
+        let request = server.request("PUT", path);
+        let response = request.header("Content-Length", "4").send_head();
+        server.advance(SECOND - MOMENT);
+        response.send_body("body");
+        assert_eq!(response.text(), "4");
+    }
+}
+
 /// Law 11. Every setting at zero, at one and at its maximum: requests are answered as they are at
 /// the default, or refused with the status of that limit, and nothing panics.
 #[test]

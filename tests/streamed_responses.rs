@@ -152,7 +152,7 @@ fn a_source_that_fails_breaks_the_connection() {
                 Response::stream(move || {
                     calls += 1;
                     match (calls, how) {
-                        (1, "panics after a wait") => defer_later(&clock, SECOND, || Ok(Some("x"))),
+                        (1, "panics after a wait") => defer_later(&clock, SECOND, || Ok(Some(""))),
                         (1, _) => Deferred::succeed(Some("some")),
                         (_, "fails") => Deferred::fail(Failure::message("on purpose")),
                         (_, "fails later") => {
