@@ -10,12 +10,13 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use prometheus_deferred::net::{PullProducer, PushProducer};
-use prometheus_deferred::testing::{SendRequests, TestClient};
+use prometheus_deferred::testing::{MemoryReactor, SendRequests, TestClient};
 use prometheus_deferred::web::{
     Klein, NOT_DONE_YET, RefusalReason, Rendered, Request, RequestEnd, RequestHead, RequestOutcome,
     Response, Site, SiteHandle, SiteObserver, header,
 };
 use prometheus_deferred::{Deferred, Failure, Resolver, defer_later};
+use proptest::prelude::*;
 use support::{InMemory, leaf, logged, times_logged};
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -635,4 +636,117 @@ fn what_is_given_whole_does_not_count_as_unread_output() {
     client.connection().unblock_writes();
     let lengths = responses.map(|response| response.body().len());
     assert_eq!(lengths, [200_000, 11, 11, 5_000_000]);
+}
+
+/// What the source of a model does when it is asked.
+#[derive(Debug, Clone, Copy)]
+enum Piece {
+    Bytes(usize),
+    Empty,
+    Later(usize),
+    Fails,
+    FailsLater,
+    Panics,
+}
+
+fn piece() -> impl Strategy<Value = Piece> {
+    prop_oneof![
+        8 => (1_usize..30_000).prop_map(Piece::Bytes),
+        2 => Just(Piece::Empty),
+        4 => (1_usize..30_000).prop_map(Piece::Later),
+        1 => prop_oneof![Just(Piece::Fails), Just(Piece::FailsLater), Just(Piece::Panics)],
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig {
+        cases: 200,
+        failure_persistence: None,
+        ..Default::default()
+    })]
+
+    /// However a source makes its pieces, and however its client reads them: the client gets
+    /// exactly the bytes, and then the next response, or it is reset; and little is held for it.
+    #[test]
+    fn a_streamed_response_is_exact_or_broken(
+        pieces in prop::collection::vec(piece(), 0..20),
+        declared in prop::option::of(0_usize..200_000),
+        reads in prop::collection::vec(0_usize..50_000, 0..20),
+        goes in prop::option::of(0_usize..20),
+        seed in any::<Option<u64>>(),
+    ) {
+        let fails = |piece: &Piece| matches!(piece, Piece::Fails | Piece::FailsLater | Piece::Panics);
+        let made: Vec<u8> = pieces
+            .iter()
+            .take_while(|piece| !fails(piece))
+            .enumerate()
+            .flat_map(|(at, piece)| match piece {
+                Piece::Bytes(size) | Piece::Later(size) => vec![at as u8; *size],
+                _ => Vec::new(),
+            })
+            .collect();
+        let breaks = pieces.iter().any(fails);
+        let dropped = Rc::new(Cell::new(false));
+        let (source, is_dropped) = (pieces.clone(), dropped.clone());
+        let memory = seed.map_or_else(MemoryReactor::new, MemoryReactor::with_seed);
+        let server = InMemory::on(memory, |_| Site::new(leaf(move |request: Request| {
+            if request.path() == "/next" {
+                return Response::new("next");
+            }
+            let clock = request.reactor().expect("it is connected");
+            let mut pieces = source.clone().into_iter().enumerate();
+            let is_dropped = SetWhenDropped(is_dropped.clone());
+            let response = Response::stream(move || {
+                let _ = &is_dropped;
+                let Some((at, piece)) = pieces.next() else {
+                    return Deferred::succeed(None);
+                };
+                let later = Duration::from_millis(100);
+                match piece {
+                    Piece::Bytes(size) => Deferred::succeed(Some(vec![at as u8; size])),
+                    Piece::Empty => Deferred::succeed(Some(Vec::new())),
+                    Piece::Later(size) => {
+                        defer_later(&clock, later, move || Ok(Some(vec![at as u8; size])))
+                    }
+                    Piece::Fails => Deferred::fail(Failure::message("on purpose")),
+                    Piece::FailsLater => {
+                        defer_later(&clock, later, || Err(Failure::message("on purpose")))
+                    }
+                    Piece::Panics => panic!("on purpose"),
+                }
+            });
+            match declared {
+                None => response,
+                Some(length) => response.with_header(header::CONTENT_LENGTH, length.to_string()),
+            }
+        })));
+        let client = TestClient::connect(&server);
+        client.connection().block_writes(0);
+        client.send_bytes("GET / HTTP/1.1\r\nHost: h\r\n\r\nGET /next HTTP/1.1\r\nHost: h\r\n\r\n");
+        for (at, window) in reads.into_iter().enumerate() {
+            if goes == Some(at) {
+                client.connection().reset();
+            }
+            client.connection().block_writes(window);
+            server.pass(Duration::from_millis(30));
+            if let Some(transport) = client.connection().transport() {
+                prop_assert!(transport.buffered() <= 64 * KIB + 30_500);
+            }
+        }
+        client.connection().unblock_writes();
+        server.pass(3 * SECOND);
+        prop_assert!(dropped.get(), "the source is done with");
+        let length = declared.unwrap_or(made.len());
+        // The source is asked once more when it has given what was declared, unless that is less
+        // than it has made by then.
+        let is_cut = made.len() < length || breaks && made.len() <= length;
+        if client.connection().is_reset() || client.connection().is_closed() {
+            prop_assert!(is_cut || goes.is_some() || breaks);
+            return Ok(());
+        }
+        prop_assert!(!is_cut);
+        let (first, next) = (client.next_response("GET"), client.next_response("GET"));
+        prop_assert!(first.body() == made[..length]);
+        prop_assert_eq!(next.text(), "next");
+    }
 }
