@@ -11,11 +11,11 @@ use bytes::Bytes;
 use prometheus_deferred::testing::{MemoryReactor, SendRequests, TestClient};
 use prometheus_deferred::web::{
     Body, BodyError, BodyPolicy, BodyReceiver, Klein, Method, NOT_DONE_YET, RefusalReason,
-    Rendered, Request, RequestHead, Resource, Site, SiteHandle,
+    Rendered, Request, RequestHead, Resource, Response, Site, SiteHandle,
 };
 use prometheus_deferred::{Deferred, Failure, defer_later};
 use proptest::prelude::*;
-use support::InMemory;
+use support::{InMemory, Server};
 
 const SECOND: Duration = Duration::from_secs(1);
 const KIB: usize = 1024;
@@ -96,7 +96,10 @@ fn outcome<T: 'static>(deferred: Deferred<T>) -> Result<T, BodyError> {
 /// Collects what reads give until the end or an error, each read made inside the callback of the
 /// one before.
 #[derive(Clone, Default)]
-struct Read(Rc<RefCell<(Vec<u8>, Option<Result<(), BodyError>>)>>);
+struct Read(Rc<RefCell<(Vec<u8>, End)>>);
+
+/// How reading ended, if it has.
+type End = Option<Result<(), BodyError>>;
 
 impl Read {
     fn all(body: Body) -> Self {
@@ -128,7 +131,7 @@ impl Read {
         self.0.borrow().0.clone()
     }
 
-    fn end(&self) -> Option<Result<(), BodyError>> {
+    fn end(&self) -> End {
         self.0.borrow().1.clone()
     }
 }
@@ -767,11 +770,72 @@ fn a_saved_body_is_complete_or_not_there() {
     }
 }
 
+/// Over a system, with threads that write and read the file: what is sent back is what was sent.
+#[test]
+fn an_upload_is_saved_and_sent_back_over_a_socket() {
+    let path = std::env::temp_dir().join(format!("uploaded-{}", std::process::id()));
+    let file = path.clone();
+    let server = Server::with_site(move |_| {
+        Site::new(Upload {
+            policy: BodyPolicy::stream(u64::MAX),
+            render: move |mut request: Request| -> Rendered {
+                if *request.method() == "PUT" {
+                    let saved = request.take_body().save(&file);
+                    return saved.map(|size| size.to_string()).into();
+                }
+                Response::file(std::fs::File::open(&file).expect("it was saved"))
+                    .expect("it is a file")
+                    .into()
+            },
+        })
+    });
+    let sent = pattern(6 << 20);
+    let mut client = server.connect();
+    for _ in 0..2 {
+        client.send(format!(
+            "PUT / HTTP/1.1\r\nHost: h\r\nContent-Length: {}\r\n\r\n",
+            sent.len()
+        ));
+        client.send(&sent);
+        assert_eq!(client.reply().text(), sent.len().to_string());
+        client.get("/");
+        assert!(client.reply().body == sent);
+    }
+    std::fs::remove_file(&path).expect("it is there");
+}
+
+/// A thread may open the file after the save was cancelled.
+#[test]
+fn a_save_that_is_cancelled_while_its_file_is_opened_leaves_none() {
+    let path = std::env::temp_dir().join(format!("cancelled-{}", std::process::id()));
+    let file = path.clone();
+    let server = Server::with_site(move |_| {
+        Site::new(Upload {
+            policy: BodyPolicy::stream(u64::MAX),
+            render: move |mut request: Request| {
+                let saved = request.take_body().save(&file);
+                // The thread is given as much time as it needs to open the file.
+                while !file.exists() {
+                    std::thread::yield_now();
+                }
+                saved.cancel();
+                drop(saved.add_errback(|_| Ok(0)));
+                "cancelled"
+            },
+        })
+    });
+    let mut client = server.connect();
+    client.send("PUT / HTTP/1.1\r\nHost: h\r\nContent-Length: 4\r\n\r\nbody");
+    assert_eq!(client.reply().text(), "cancelled");
+    drop((client, server));
+    assert!(!path.exists());
+}
+
 /// W-41. An echo holds little of what it sends back, however much that is.
 #[test]
 fn a_body_may_be_the_body_of_the_response() {
     let (server, handle) = streaming(u64::MAX, |mut request: Request| {
-        prometheus_deferred::web::Response::stream(request.take_body())
+        Response::stream(request.take_body())
     });
     let sent = pattern(3 << 20);
     let client = TestClient::connect(&server);

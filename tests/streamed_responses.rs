@@ -15,9 +15,9 @@ use prometheus_deferred::web::{
     Klein, NOT_DONE_YET, RefusalReason, Rendered, Request, RequestEnd, RequestHead, RequestOutcome,
     Response, Site, SiteHandle, SiteObserver, header,
 };
-use prometheus_deferred::{Deferred, Failure, Resolver, defer_later};
+use prometheus_deferred::{Deferred, Failure, LoopingCall, Resolver, defer_later};
 use proptest::prelude::*;
-use support::{InMemory, leaf, logged, times_logged};
+use support::{InMemory, Server, leaf, logged, note, times_logged};
 
 const SECOND: Duration = Duration::from_secs(1);
 const KIB: usize = 1024;
@@ -610,6 +610,38 @@ fn a_program_that_writes_without_heed_loses_the_connection() {
     request.finish();
     assert_eq!(response.body().len(), (5 << 20) + 3);
     assert_eq!(handle.refused(RefusalReason::UnreadOutput), 1);
+}
+
+/// F-05, over a system, whose buffers do not count.
+#[test]
+fn a_heedless_program_is_cut_off_from_a_socket_that_nobody_reads() {
+    let server = Server::of(|mut request: Request| {
+        let reactor = request.reactor().expect("it is connected");
+        let mut written = 0;
+        drop(request.notify_finish().add_errback(|_| {
+            note("cut off");
+            Ok(())
+        }));
+        let write = LoopingCall::new(&reactor, move || -> Result<(), Failure> {
+            // More than any system takes, and far less than would be written otherwise.
+            if request.is_connected() && written < 200 << 20 {
+                written += 256 * KIB;
+                request.write(vec![b'x'; 256 * KIB]);
+                assert!(request.buffered() < 3 << 20);
+            }
+            Ok(())
+        });
+        drop(
+            write
+                .start(Duration::from_millis(1))
+                .expect("it does not run"),
+        );
+        NOT_DONE_YET
+    });
+    let mut client = server.connect();
+    client.get("/socket-that-nobody-reads");
+    assert_eq!(server.next_note(), "cut off");
+    logged("/socket-that-nobody-reads");
 }
 
 /// F-05. Whole responses are exempt, also where one of them is in front of a response in parts.
