@@ -370,8 +370,10 @@ fn the_smallest_times_let_a_client_begin() {
 fn no_setting_has_a_wrong_extreme() {
     type Setting = Box<dyn Fn(Site) -> Site>;
     let durations = [Duration::ZERO, Duration::from_nanos(1), Duration::MAX];
-    let mut settings: Vec<(String, Setting, [u16; 2])> = Vec::new();
-    let of_time: [(&str, fn(Site, Duration) -> Site); 9] = [
+    type Row = (String, Setting, [u16; 2]);
+    let mut settings: Vec<Row> = Vec::new();
+    type OfTime = (&'static str, fn(Site, Duration) -> Site);
+    let of_time: [OfTime; 9] = [
         ("keep_alive", Site::keep_alive),
         ("header_timeout", Site::header_timeout),
         ("body_timeout", Site::body_timeout),
