@@ -86,10 +86,9 @@ pub(super) struct Flags {
     pub(super) write_is_blocked: Cell<bool>,
     /// Close once everything is sent.
     pub(super) is_closing: Cell<bool>,
-    /// Shut down the sending side once everything is sent.
-    pub(super) is_half_closing: Cell<bool>,
-    /// The sending side is shut down.
-    pub(super) write_is_closed: Cell<bool>,
+    pub(super) sending: Cell<Sending>,
+    /// The protocol is given its input in buffers of its own.
+    pub(super) takes_bytes: Cell<bool>,
     /// What comes before the next event.
     interruption: Cell<Interruption>,
     /// The protocol was told that it is connected.
@@ -101,6 +100,17 @@ pub(super) struct Flags {
     is_told_blocked: Cell<bool>,
     /// We have made it, and its connector is told of the end.
     has_connector: Cell<bool>,
+}
+
+/// What becomes of the sending side.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) enum Sending {
+    #[default]
+    Open,
+    /// It is to be shut down once everything is sent.
+    Closes,
+    /// It is shut down.
+    Closed,
 }
 
 /// What is known of the end of the input.
@@ -265,13 +275,19 @@ impl Connection {
         if self.flags.delivers_again.get() && !self.deliver_again(core) {
             return;
         }
-        let mut buffer = core.take_read_buffer();
+        let mut shared = core.take_read_buffer();
+        let mut owned = Vec::new();
         for _ in 0..CALLS_PER_TURN {
             if !self.flags.may_read.get() || !self.wants_data() {
                 break;
             }
+            let takes_bytes = self.flags.takes_bytes.get();
+            if takes_bytes && owned.is_empty() {
+                owned = core.read_pool().take();
+            }
+            let buffer = if takes_bytes { &mut owned } else { &mut shared };
             let outcome = match &*self.stream.borrow() {
-                Some(stream) => (&*stream).read(&mut buffer),
+                Some(stream) => (&*stream).read(buffer),
                 None => break,
             };
             let goes_on = match outcome {
@@ -282,7 +298,7 @@ impl Connection {
                         protocol.read_connection_lost(transport);
                         Ok(())
                     });
-                    if self.flags.write_is_closed.get() {
+                    if self.flags.sending.get() == Sending::Closed {
                         // Neither side sends any more, and no event will come.
                         self.lose(core, Failure::cloneable(ConnectionDone));
                     }
@@ -294,9 +310,16 @@ impl Connection {
                     if count < buffer.len() && !self.flags.has_hung_up.get() {
                         self.flags.may_read.set(false);
                     }
-                    self.tell(core, |protocol, transport| {
-                        protocol.data_received(transport, &buffer[..count])
-                    })
+                    if takes_bytes {
+                        let piece = core.read_pool().piece(std::mem::take(&mut owned), count);
+                        self.tell(core, |protocol, transport| {
+                            protocol.bytes_received(transport, piece)
+                        })
+                    } else {
+                        self.tell(core, |protocol, transport| {
+                            protocol.data_received(transport, &shared[..count])
+                        })
+                    }
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     self.flags.may_read.set(false);
@@ -315,7 +338,10 @@ impl Connection {
                 break;
             }
         }
-        core.put_read_buffer(buffer);
+        if !owned.is_empty() {
+            core.read_pool().put(owned);
+        }
+        core.put_read_buffer(shared);
     }
 
     /// The peer has closed its side, and the protocol does not read up to there.
@@ -452,8 +478,7 @@ impl Connection {
     #[inline]
     fn is_to_end(&self) -> bool {
         let flags = &self.flags;
-        (flags.is_closing.get() || flags.is_half_closing.get() && !flags.write_is_closed.get())
-            && !self.is_held_open()
+        (flags.is_closing.get() || flags.sending.get() == Sending::Closes) && !self.is_held_open()
     }
 
     /// Everything is sent: closes this side, or both. Never asks for another flush.
@@ -463,7 +488,7 @@ impl Connection {
             self.lose(core, Failure::cloneable(ConnectionDone));
             return false;
         }
-        self.flags.write_is_closed.set(true);
+        self.flags.sending.set(Sending::Closed);
         if let Some(stream) = &*self.stream.borrow() {
             // It fails where the peer has gone, which reading will tell.
             let _ = stream.shutdown(Shutdown::Write);
@@ -578,7 +603,9 @@ impl Descriptor for Connection {
         }
         // Once both sides have closed their sending sides it has hung up, but it is not broken:
         // there may be something left to read.
-        if readiness.has_failed || readiness.cannot_send && !self.flags.write_is_closed.get() {
+        if readiness.has_failed
+            || readiness.cannot_send && self.flags.sending.get() != Sending::Closed
+        {
             self.flags.is_broken.set(true);
         }
         self.service(core);
