@@ -767,7 +767,10 @@ fn turns_that_never_end_are_a_panic() {
     again(memory.reactor().clone());
     let caught = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| memory.pump()));
     let message = *caught.unwrap_err().downcast::<String>().unwrap();
-    assert!(message.contains("turns were made and work is still due"), "{message}");
+    assert!(
+        message.contains("turns were made and work is still due"),
+        "{message}"
+    );
     assert!(memory.turn(), "it can be looked at");
 }
 
