@@ -61,6 +61,24 @@ pub mod instrument;
 pub mod testing;
 pub mod web;
 
+/// The crate whose `Bytes` bodies are made of, in the version that is meant.
+pub use bytes;
+/// The crate whose methods, statuses and field names requests and responses use, in the version that is
+/// meant; [`web`] has the usual names of it.
+pub use http;
+/// The crate whose metrics and registries are taken, in the version that is meant. A program that has
+/// another version of it in its `Cargo.toml` registers its metrics where no page looks for them; one
+/// that writes `prometheus_deferred::prometheus` cannot.
+///
+/// ```
+/// use prometheus_deferred::prometheus::{IntCounter, register_int_counter};
+///
+/// let jobs: IntCounter = register_int_counter!("jobs_total", "Jobs done.")?;
+/// jobs.inc();
+/// # Ok::<(), prometheus_deferred::Failure>(())
+/// ```
+pub use prometheus;
+
 #[cfg(all(unix, feature = "systemd"))]
 pub use deferred_reactor::systemd;
 #[doc(inline)]

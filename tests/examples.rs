@@ -198,6 +198,133 @@ fn chat_tells_everybody_and_counts_them() {
     assert!(guests(1));
 }
 
+/// Runs `curl`, and gives what it prints.
+fn curl(arguments: &[&str]) -> String {
+    let output = Command::new("curl")
+        .args(["-sS", "--max-time", "30"])
+        .args(arguments)
+        .output()
+        .unwrap();
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+/// W-59: a file goes there and comes back; one that is too large, or is to go elsewhere, does not.
+#[test]
+fn upload_takes_files_and_gives_parts_of_them() {
+    if !programs::has_program("curl") {
+        return;
+    }
+    let folder = std::env::temp_dir().join(format!("uploads-{}", std::process::id()));
+    let example = Example::start_with("upload", &[folder.to_str().unwrap()]);
+    assert!(example.get("/").contains("request.upload.onprogress"));
+    let manifest = concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml");
+    let content = include_str!("../Cargo.toml");
+    let answer = curl(&["-T", manifest, &example.url("/files/")]);
+    let size = content.len();
+    assert_eq!(answer, format!("received Cargo.toml: {size} bytes\n"));
+    let url = example.url("/files/Cargo.toml");
+    assert_eq!(curl(&[&url]), content);
+    assert_eq!(curl(&["-r", "0-10", &url]), "[workspace]");
+    let parts = curl(&["-i", "-r", "0-0,-1", &url]);
+    assert!(parts.starts_with("HTTP/1.1 206 "), "{parts}");
+    assert!(parts.contains("multipart/byteranges"), "{parts}");
+    // Announced, and found out.
+    let large = folder.with_extension("large");
+    std::fs::File::create(&large)
+        .and_then(|file| file.set_len(200 << 20))
+        .unwrap();
+    for source in [large.to_str().unwrap(), "/dev/zero"] {
+        let answer = curl(&["-i", "-T", source, &example.url("/files/big")]);
+        assert!(answer.contains("HTTP/1.1 413 "), "{answer}");
+    }
+    std::fs::remove_file(&large).unwrap();
+    let hidden = curl(&["-i", "-T", manifest, &example.url("/files/.part-1")]);
+    assert!(hidden.contains("HTTP/1.1 400 "), "{hidden}");
+    let outside = example.url("/files/..%2f..%2fx");
+    let outside = curl(&["-i", "-T", manifest, "--path-as-is", &outside]);
+    assert!(outside.contains("HTTP/1.1 404 "), "{outside}");
+    assert!(example.get("/files/none").starts_with("HTTP/1.1 404 "));
+    drop(example);
+    let names: Vec<_> = std::fs::read_dir(&folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name())
+        .collect();
+    assert_eq!(names, ["Cargo.toml"]);
+    std::fs::remove_dir_all(&folder).unwrap();
+}
+
+/// A client of the example `events`, behind the head of its response.
+struct Listener(BufReader<std::net::TcpStream>);
+
+impl Listener {
+    fn connect(example: &Example) -> Self {
+        let mut stream = std::net::TcpStream::connect(example.address).unwrap();
+        stream
+            .set_read_timeout(Some(std::time::Duration::from_secs(30)))
+            .unwrap();
+        write!(stream, "GET /events HTTP/1.1\r\nHost: h\r\n\r\n").unwrap();
+        let mut listener = Self(BufReader::new(stream));
+        listener.skip_to(": welcome");
+        listener
+    }
+
+    /// Reads as far as a line that begins so; without it, the test fails at the end of the stream.
+    fn skip_to(&mut self, begin: &str) -> String {
+        let mut line = String::new();
+        while !line.starts_with(begin) {
+            line.clear();
+            assert!(self.0.read_line(&mut line).unwrap() > 0, "no {begin}");
+        }
+        line
+    }
+}
+
+fn post(example: &Example, body: &str) -> String {
+    let mut stream = std::net::TcpStream::connect(example.address).unwrap();
+    write!(
+        stream,
+        "POST / HTTP/1.1\r\nHost: h\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{body}",
+        body.len()
+    )
+    .unwrap();
+    std::io::read_to_string(stream).unwrap()
+}
+
+/// B-12, W-41: clients come and go, a slow one misses something and learns how much, and streams that
+/// are open do not hold up the end.
+#[cfg(unix)]
+#[test]
+fn events_tells_everybody_and_ends_at_once() {
+    let example = Example::start("events");
+    assert!(example.get("/").contains("new EventSource"));
+    let (mut first, mut second) = (Listener::connect(&example), Listener::connect(&example));
+    assert!(post(&example, "hello").ends_with("told 2 clients\n"));
+    first.skip_to("data: hello");
+    second.skip_to("data: hello");
+    // Now the second does not read, which is nothing to the first.
+    let long = "x".repeat(500_000);
+    for _ in 0..40 {
+        assert!(post(&example, &long).ends_with("told 2 clients\n"));
+        first.skip_to("data: xxx");
+    }
+    let reader = std::thread::spawn(move || (second.skip_to("event: missed"), second));
+    while !reader.is_finished() {
+        post(&example, "again");
+    }
+    let (_, mut second) = reader.join().unwrap();
+    drop(first);
+    while !post(&example, "bye").ends_with("told 1 clients\n") {}
+    second.skip_to("data: bye");
+    let pid = example.id().to_string();
+    let kill = Command::new("kill").args(["-INT", &pid]).status();
+    assert!(kill.unwrap().success());
+    assert_eq!(example.wait(), Some(0));
+    // In good order: the last chunk has come.
+    let mut rest = String::new();
+    std::io::Read::read_to_string(&mut second.0, &mut rest).unwrap();
+    assert!(rest.ends_with("\r\n0\r\n\r\n"), "{rest:?}");
+}
+
 /// R-14.
 #[cfg(unix)]
 #[test]
@@ -221,7 +348,9 @@ fn an_interrupt_ends_an_example_in_good_order() {
 fn what_cannot_be_listened_on_is_told_in_a_sentence() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let taken = taken.local_addr().unwrap().to_string();
-    for example in ["metrics", "klein", "delayed", "embedded", "echo", "chat"] {
+    for example in [
+        "metrics", "klein", "delayed", "embedded", "echo", "chat", "events", "upload",
+    ] {
         for (argument, want) in [
             (taken.as_str(), "in use"),
             ("nonsense", "invalid socket address"),

@@ -74,6 +74,7 @@ impl MetricsResource {
     }
 
     /// Whether to compress for those who accept it; on unless set.
+    #[must_use]
     pub fn compression(mut self, on: bool) -> Self {
         self.compresses = on;
         self

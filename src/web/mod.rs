@@ -36,6 +36,44 @@
 //! resource, or [`NOT_DONE_YET`], when the [`Request`] was moved to where it will be finished. A
 //! resource that panics or fails is answered with 500; the error is logged and not shown.
 //!
+//! # The way of a request
+//!
+//! 1. The head of a request arrives. A malformed one is refused and counted; [`RefusalReason`] has the
+//!    table of all refusals.
+//! 2. If a body follows, the resource is found first, and its [`body_policy`](Resource::body_policy)
+//!    is asked: the body is refused, collected in memory up to a limit, or streams. A client that
+//!    waits for `100 Continue` gets its answer now, so 404, 405 and 413 come before the body is sent.
+//! 3. The resource renders: when the body is complete, or, if it streams, at once. It reads a streamed
+//!    body with [`Request::take_body`]; the client can send only as fast as the [`Body`] is read.
+//! 4. The response is sent: as a whole, piece by piece from a source ([`Response::stream`],
+//!    [`Response::file`]), or as the program [writes](Request::write) it. A source is asked for more
+//!    only as the client reads. The [conditions](Response::with_etag) and
+//!    [ranges](Response::accept_ranges) of the request are applied just before.
+//! 5. [`Request::notify_finish`] fires when the last byte was handed to the system. The next request
+//!    on the connection is handled then; bytes of it that came earlier were kept, up to a limit.
+//!
+//! Two machines share a connection: one receives requests, the other replies to them. They overlap
+//! while a body streams; a request may be answered before all of its body has come.
+//!
+//! ```text
+//!              ┌───────────── receiving ─────────────┐
+//!   client ──> │ idle ─> head ─> body ─> waiting     │   a piece of a body, or the whole of it
+//!              └──────────────────│───────▲──────────┘          │
+//!                                 ▼       │ the response is complete
+//!              ┌───────────── replying ──────────────┐          ▼
+//!   client <── │ sending <── making <── idle         │ <── the resource, or the holder of the request
+//!              └─────────────────────────────────────┘
+//! ```
+//!
+//! The bytes and the time of every state have limits: see the [table of limits](Site#limits). A
+//! [`SiteObserver`] is notified of connections, requests and refusals.
+//!
+//! # The end of a site
+//!
+//! [`SiteHandle::drain`] closes the ports and the idle connections, and lets requests that are being
+//! handled finish. A reactor that stops drains its sites by itself ([`Site::drain_on_shutdown`]).
+//! Responses that last, such as event streams, wait for [`Request::notify_drain`] and end then.
+//!
 //! # Testing a site
 //!
 //! On a [`MemoryReactor`](crate::testing::MemoryReactor), a site is what it is in the program, and a

@@ -147,13 +147,23 @@ pub(crate) struct Multipart {
     end: String,
 }
 
-/// What a [`Multipart`] body consists of, in order.
+/// One of the pieces, in order, that a body of status 206 consists of.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Piece<'m> {
-    /// As it stands here.
-    Framing(&'m str),
+pub(crate) enum Piece {
+    /// This text.
+    Framing(String),
     /// These bytes of the whole body.
     Content(Range<u64>),
+}
+
+impl Piece {
+    /// How many bytes it has.
+    pub(crate) fn length(&self) -> u64 {
+        match self {
+            Self::Framing(text) => text.len() as u64,
+            Self::Content(part) => part.end - part.start,
+        }
+    }
 }
 
 impl Multipart {
@@ -190,22 +200,22 @@ impl Multipart {
         format!("multipart/byteranges; boundary={}", self.boundary)
     }
 
-    /// The length of the body, framing included, in bytes.
-    pub(crate) fn length(&self) -> u64 {
-        let length = |piece| match piece {
-            Piece::Framing(text) => text.len() as u64,
-            Piece::Content(part) => part.end - part.start,
-        };
-        self.pieces().map(length).fold(0, u64::saturating_add)
-    }
-
     /// What to send, in order.
-    pub(crate) fn pieces(&self) -> impl Iterator<Item = Piece<'_>> {
-        self.parts
-            .iter()
-            .flat_map(|(head, part)| [Piece::Framing(head), Piece::Content(part.clone())])
-            .chain([Piece::Framing(&self.end)])
+    pub(crate) fn into_pieces(self) -> Vec<Piece> {
+        let parts = self.parts.into_iter();
+        parts
+            .flat_map(|(head, part)| [Piece::Framing(head), Piece::Content(part)])
+            .chain([Piece::Framing(self.end)])
+            .collect()
     }
+}
+
+/// How many bytes a body of these pieces has.
+pub(crate) fn total_length(pieces: &[Piece]) -> u64 {
+    pieces
+        .iter()
+        .map(Piece::length)
+        .fold(0, u64::saturating_add)
 }
 
 /// 128 bits that nobody can guess: the system's random numbers are the keys of std's hash maps.
@@ -324,7 +334,8 @@ mod tests {
         );
         assert_eq!(row("bytes=18446744073709551615-"), Wanted::Nothing);
         let parts = vec![0..1, 1..end];
-        assert_eq!(Multipart::new(parts, end, "text/plain").length(), end);
+        let multipart = Multipart::new(parts, end, "text/plain");
+        assert_eq!(total_length(&multipart.into_pieces()), end);
     }
 
     #[test]
@@ -332,8 +343,13 @@ mod tests {
         let body = b"0123456789";
         let parts = vec![0..2, 8..10];
         let multipart = Multipart::with_boundary("XX".into(), parts, 10, "text/plain");
+        assert_eq!(
+            multipart.content_type(),
+            "multipart/byteranges; boundary=XX"
+        );
+        let pieces = multipart.into_pieces();
         let mut sent = Vec::new();
-        for piece in multipart.pieces() {
+        for piece in &pieces {
             match piece {
                 Piece::Framing(text) => sent.extend_from_slice(text.as_bytes()),
                 Piece::Content(part) => {
@@ -347,11 +363,7 @@ mod tests {
              --XX\r\nContent-Type: text/plain\r\nContent-Range: bytes 8-9/10\r\n\r\n89\r\n\
              --XX--\r\n"
         );
-        assert_eq!(multipart.length(), sent.len() as u64);
-        assert_eq!(
-            multipart.content_type(),
-            "multipart/byteranges; boundary=XX"
-        );
+        assert_eq!(total_length(&pieces), sent.len() as u64);
     }
 
     #[test]

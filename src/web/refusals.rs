@@ -8,7 +8,8 @@ use crate::http1::Reason;
 
 macro_rules! reasons {
     ($($(#[$doc:meta])* $variant:ident $label:literal $status:expr,)*) => {
-        /// Why a site refused a request, or gave up a connection: a closed set.
+        /// Why a site refused a request, or gave up a connection. [`ALL`](Self::ALL) has every reason;
+        /// later versions may add some.
         ///
         /// [`as_str`](Self::as_str) is the label for a counter. A refused connection is closed
         /// behind the answer; where the table has no status, it is closed without one.
@@ -55,6 +56,7 @@ macro_rules! reasons {
         /// | [`too_many_connections_per_client`](Self::TooManyConnectionsPerClient) | ours              | none   | `connections_beyond_the_limit_are_closed_unanswered`              |
         /// | [`method_unknown`](Self::MethodUnknown)                                | RFC 9110, 9.1     | 501    | `an_unknown_method_is_not_implemented`                            |
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+        #[non_exhaustive]
         pub enum RefusalReason {
             $($(#[$doc])* $variant,)*
         }

@@ -39,6 +39,12 @@ use super::{BodyPolicy, Html, Request, RequestHead, Response, Tree};
 /// A resource that takes other methods than GET and HEAD says so in
 /// [`allowed_methods`](Self::allowed_methods), for the `Allow` field of a refusal. A HEAD request
 /// goes to `render_get` unless `render_head` is overridden; the body is not sent.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not a resource",
+    note = "`impl Resource for {Self}` needs one method for each HTTP method that it answers, such as \
+            `render_get`; a function becomes a resource as a route of a `Klein` app, and text, bytes and \
+            a `Response` are what the methods return, by `.into()`"
+)]
 pub trait Resource: 'static {
     /// Answers a request for this resource.
     ///

@@ -91,15 +91,16 @@ impl Response {
         }
     }
 
-    /// A response whose body is the rest of a file, from where it stands. The file is read in
-    /// threads of the reactor's pool, one piece of 64 KiB ahead of the client.
+    /// A response whose body is the rest of a file, from its position. The file is read in threads of
+    /// the reactor's pool, one piece of 64 KiB ahead of the client, and its position does not move.
+    /// With [`accept_ranges`](Self::accept_ranges), clients may ask for parts.
     ///
     /// A file that becomes shorter meanwhile breaks the connection, so that the client does not take
     /// what it got for all.
     ///
     /// # Errors
     ///
-    /// Those of asking the file how long it is, and where it stands.
+    /// Asking the file for its length and position failed, or it is a directory.
     ///
     /// ```
     /// use std::fs::File;
@@ -214,6 +215,9 @@ impl Response {
     /// beyond the end is answered with 416. A malformed field, more than 16 parts, or some that
     /// overlap, get the whole body. `If-Range` is heeded if there is a strong
     /// [tag](Self::with_etag), or a [date](Self::with_last_modified) at least a second old.
+    ///
+    /// Of a [file](Self::file), only the parts that are asked for are read. Any other body that is
+    /// [streamed](Self::stream) is sent as a whole.
     ///
     /// ```
     /// use prometheus_deferred::testing::{MemoryReactor, SendRequests};

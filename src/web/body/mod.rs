@@ -21,6 +21,7 @@
 //! connection closes behind the response.
 
 mod error;
+mod file;
 mod pipe;
 mod receiver;
 mod save;

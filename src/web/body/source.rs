@@ -1,15 +1,13 @@
 //! Bodies that are made while they are sent.
 
 use std::fs::File;
-use std::io::{Read, Seek};
 
 use bytes::Bytes;
-use deferred_reactor::{Deferred, Failure, Reactor, defer_to_thread};
+use deferred_reactor::{Deferred, Failure, Reactor};
 
 use super::Body;
-
-/// How much of a file is read at once.
-const FILE_PIECE_BYTES: usize = 64 * 1024;
+use super::file::FileSource;
+use crate::web::ranges::Piece;
 
 /// What gives a response's body piece by piece, as the client takes it.
 ///
@@ -41,14 +39,17 @@ pub enum ByFunction {}
 #[derive(Debug)]
 pub enum ByItself {}
 
-type NextPiece = Box<dyn FnMut(&Reactor) -> Deferred<Option<Bytes>>>;
-
 /// A source of any kind.
 #[doc(hidden)]
 pub struct Pieces {
-    pub(crate) next: NextPiece,
+    source: Source,
     /// All pieces together, where that is known.
     pub(crate) length: Option<u64>,
+}
+
+enum Source {
+    Function(Box<dyn FnMut() -> Deferred<Option<Bytes>>>),
+    File(FileSource),
 }
 
 impl std::fmt::Debug for Pieces {
@@ -60,73 +61,46 @@ impl std::fmt::Debug for Pieces {
 }
 
 impl Pieces {
-    fn new(next: impl FnMut(&Reactor) -> Deferred<Option<Bytes>> + 'static) -> Self {
+    fn new(next: impl FnMut() -> Deferred<Option<Bytes>> + 'static) -> Self {
         Self {
-            next: Box::new(next),
+            source: Source::Function(Box::new(next)),
             length: None,
         }
     }
 
-    /// The rest of a file, from where it stands, read in threads of the pool, one piece ahead.
-    pub(crate) fn file(mut file: File) -> Result<Self, Failure> {
-        let end = file.metadata()?.len();
-        let length = end.saturating_sub(file.stream_position()?);
-        let mut pieces = Self::new(read_ahead(file, length));
-        pieces.length = Some(length);
-        Ok(pieces)
-    }
-}
-
-/// What one read of a file gives: the file again, and a piece.
-type FileRead = Deferred<(File, Vec<u8>)>;
-
-fn read_ahead(file: File, length: u64) -> impl FnMut(&Reactor) -> Deferred<Option<Bytes>> {
-    let left = std::rc::Rc::new(std::cell::Cell::new(length));
-    let ahead: std::rc::Rc<std::cell::Cell<Option<FileRead>>> = std::rc::Rc::default();
-    let mut unread = Some(file);
-    move |reactor| {
-        let reading = match (unread.take(), ahead.take()) {
-            (Some(file), _) => read_piece(reactor, file, left.get()),
-            (None, Some(reading)) => reading,
-            (None, None) => return Deferred::succeed(None),
-        };
-        let (left, ahead, threads) = (left.clone(), ahead.clone(), reactor.clone());
-        reading.add_callback(move |(file, piece)| {
-            if piece.is_empty() {
-                return match left.get() {
-                    0 => Ok(None),
-                    missing => Err(Failure::message(format!(
-                        "the file became {missing} bytes shorter while it was being sent"
-                    ))),
-                };
-            }
-            left.set(left.get() - piece.len() as u64);
-            ahead.set(Some(read_piece(&threads, file, left.get())));
-            Ok(Some(Bytes::from(piece)))
+    /// The rest of a file, from its position.
+    pub(crate) fn file(file: File) -> Result<Self, Failure> {
+        let (source, length) = FileSource::new(file)?;
+        Ok(Self {
+            source: Source::File(source),
+            length: Some(length),
         })
     }
-}
 
-#[track_caller]
-fn read_piece(reactor: &Reactor, mut file: File, left: u64) -> FileRead {
-    let size = usize::try_from(left).map_or(FILE_PIECE_BYTES, |left| left.min(FILE_PIECE_BYTES));
-    if size == 0 {
-        return Deferred::succeed((file, Vec::new()));
-    }
-    defer_to_thread(reactor, move || {
-        let mut piece = vec![0; size];
-        let mut filled = 0;
-        while filled < size {
-            match file.read(&mut piece[filled..]) {
-                Ok(0) => break,
-                Ok(count) => filled += count,
-                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error.into()),
-            }
+    /// The next piece, which may be empty; `None` at the end.
+    pub(crate) fn next(&mut self, reactor: &Reactor) -> Deferred<Option<Bytes>> {
+        match &mut self.source {
+            Source::Function(next) => next(),
+            Source::File(file) => file.next(reactor),
         }
-        piece.truncate(filled);
-        Ok((file, piece))
-    })
+    }
+
+    /// The length of a source of which any part can be sent alone.
+    pub(crate) fn seekable_length(&self) -> Option<u64> {
+        match self.source {
+            Source::Function(_) => None,
+            Source::File(_) => self.length,
+        }
+    }
+
+    /// Gives these pieces, `length` bytes together, in the place of the whole. Only for a source with
+    /// a [`seekable_length`](Self::seekable_length), before its first piece was asked for.
+    pub(crate) fn cut(&mut self, pieces: Vec<Piece>, length: u64) {
+        if let Source::File(file) = &mut self.source {
+            file.cut(pieces);
+            self.length = Some(length);
+        }
+    }
 }
 
 /// What converts into a piece of a body, or the failure to make one.
@@ -159,7 +133,7 @@ where
     I::Item: IntoPiece,
 {
     fn into_pieces(mut self) -> Pieces {
-        Pieces::new(move |_| {
+        Pieces::new(move || {
             Deferred::from_result(self.next().map(IntoPiece::into_piece).transpose())
         })
     }
@@ -171,7 +145,7 @@ where
     P: IntoPiece + 'static,
 {
     fn into_pieces(mut self) -> Pieces {
-        Pieces::new(move |_| {
+        Pieces::new(move || {
             self().add_callback(|piece| piece.map(IntoPiece::into_piece).transpose())
         })
     }
@@ -180,7 +154,7 @@ where
 impl BodySource<ByItself> for Body {
     fn into_pieces(self) -> Pieces {
         let length = self.length();
-        let mut pieces = Pieces::new(move |_| self.read());
+        let mut pieces = Pieces::new(move || self.read());
         pieces.length = length;
         pieces
     }

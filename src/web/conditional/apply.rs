@@ -1,7 +1,9 @@
 //! The consequence: validators on a response, and what becomes of it when it is sent.
 
 use std::borrow::Cow;
+use std::cell::RefCell;
 use std::ops::Range;
+use std::rc::Rc;
 use std::time::SystemTime;
 
 use bytes::Bytes;
@@ -11,6 +13,7 @@ use http::header::{self, HeaderName};
 
 use super::evaluate::{Conditions, HttpDate, Representation, Verdict, evaluate};
 use crate::http1::RequestHead;
+use crate::web::body::Pieces;
 use crate::web::etag::EntityTag;
 use crate::web::ranges::{self, Multipart, Piece};
 use crate::web::response::{Content, ResponseHead};
@@ -125,7 +128,8 @@ pub(in crate::web) fn set_and_decide(
     Some(status)
 }
 
-/// Makes of a whole response what the conditions of its request ask for: 304, 412, 206 or 416.
+/// Makes of a response what the conditions of its request ask for: 304, 412, 206 or 416. A source that
+/// is not needed then is dropped unread.
 ///
 /// Leaves alone what was given no validators, has another status than 200, or answers another method
 /// than GET and HEAD: what these did is done by now.
@@ -153,12 +157,16 @@ fn apply_validators(
     }
     let length = match content {
         Content::Whole(body) => Some(body.len() as u64),
-        Content::Pieces(_) => None,
+        // It is none where a clone of the response was sent: there is nothing to cut then.
+        Content::Pieces(pieces) => {
+            let pieces = pieces.borrow();
+            pieces.as_ref().and_then(Pieces::seekable_length)
+        }
         Content::Page(_) => return,
     };
     let current = validators.representation(length);
     let verdict = evaluate(&request, &current, system_time());
-    if validators.accepts_ranges && verdict != Verdict::NotModified {
+    if current.length.is_some() && verdict != Verdict::NotModified {
         response.set(header::ACCEPT_RANGES, "bytes");
     }
     match verdict {
@@ -180,9 +188,8 @@ fn apply_validators(
             response.set(header::CONTENT_RANGE, &ranges::unsatisfied_range(length));
         }
         Verdict::Ranges(parts) => {
-            if let Content::Whole(body) = content {
-                *body = make_partial(response, body, parts);
-            }
+            let pieces = make_partial(response, length.unwrap_or_default(), parts);
+            content.cut(pieces);
         }
     }
 }
@@ -227,22 +234,51 @@ fn remove_content_fields(head: &mut ResponseHead) {
     }
 }
 
-/// Turns a head into that of 206, and gives the body.
-fn make_partial(head: &mut ResponseHead, whole: &Bytes, parts: Vec<Range<u64>>) -> Bytes {
-    let length = whole.len() as u64;
+/// Turns a head into that of 206, for parts of a body of `length` bytes, and gives what to send.
+fn make_partial(head: &mut ResponseHead, length: u64, parts: Vec<Range<u64>>) -> Vec<Piece> {
     head.status = Some(StatusCode::PARTIAL_CONTENT);
     head.remove(&header::CONTENT_LENGTH);
     if let [part] = &*parts {
         head.set(header::CONTENT_RANGE, &ranges::content_range(part, length));
-        return whole.slice(within(whole, part));
+        return parts.into_iter().map(Piece::Content).collect();
     }
     let multipart = Multipart::new(parts, length, head.content_type());
     head.content_type = Some(multipart.content_type().into());
-    let mut body = Vec::with_capacity(usize::try_from(multipart.length()).unwrap_or_default());
-    for piece in multipart.pieces() {
+    multipart.into_pieces()
+}
+
+impl Content {
+    /// Puts these pieces in the place of the whole: at once for bytes, and for a file while it is
+    /// sent.
+    fn cut(&mut self, pieces: Vec<Piece>) {
+        match self {
+            Self::Whole(body) => *body = cut_bytes(body, &pieces),
+            // A clone shares the source and may be sent another way, so it loses it.
+            Self::Pieces(source) => {
+                let source = source.take();
+                let cut = source.map(|mut source| {
+                    let length = ranges::total_length(&pieces);
+                    source.cut(pieces, length);
+                    source
+                });
+                *self = Self::Pieces(Rc::new(RefCell::new(cut)));
+            }
+            Self::Page(_) => {}
+        }
+    }
+}
+
+/// Only what consists of several parts is copied.
+fn cut_bytes(whole: &Bytes, pieces: &[Piece]) -> Bytes {
+    if let [Piece::Content(part)] = pieces {
+        return whole.slice(within(whole, part));
+    }
+    let length = ranges::total_length(pieces);
+    let mut body = Vec::with_capacity(usize::try_from(length).unwrap_or_default());
+    for piece in pieces {
         match piece {
             Piece::Framing(text) => body.extend_from_slice(text.as_bytes()),
-            Piece::Content(part) => body.extend_from_slice(&whole[within(whole, &part)]),
+            Piece::Content(part) => body.extend_from_slice(&whole[within(whole, part)]),
         }
     }
     body.into()

@@ -11,7 +11,8 @@
 //! | without that: modified after `If-Modified-Since`        | 304; asked for GET and HEAD only   |
 //! | `Range`, if `If-Range` is not there or still holds      | the whole; asked for GET only      |
 //!
-//! [`apply`] does so to a whole response that was given validators, just before it is sent.
+//! [`apply`] does so to a response that was given validators, just before it is sent. Parts are cut out
+//! of bytes, and out of files as they are read; any other source is sent as a whole.
 
 mod apply;
 pub(super) mod evaluate;

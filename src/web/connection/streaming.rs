@@ -136,7 +136,7 @@ impl Pump {
             return Deferred::fail(Failure::message(message));
         };
         // Nobody else would see a panic that comes between two pieces, and end the response.
-        let piece = match catch_unwind(AssertUnwindSafe(|| (pieces.next)(&reactor))) {
+        let piece = match catch_unwind(AssertUnwindSafe(|| pieces.next(&reactor))) {
             Ok(piece) => piece,
             Err(payload) => Deferred::fail(Failure::from_panic(payload)),
         };
