@@ -72,9 +72,9 @@ pub struct CannotListenError {
 }
 
 impl CannotListenError {
-    /// For whatever else opens ports. A text given as the address is shown without its quotes.
-    pub fn new(address: impl fmt::Debug, cause: io::Error) -> Self {
-        let address = format!("{address:?}").trim_matches('"').to_owned();
+    /// For whatever else opens ports: what was asked for, and what the system said.
+    pub fn new(address: impl fmt::Display, cause: io::Error) -> Self {
+        let address = address.to_string();
         Self { address, cause }
     }
 }
