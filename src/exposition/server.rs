@@ -5,7 +5,7 @@ use std::net::{SocketAddr, ToSocketAddrs};
 use std::sync::mpsc;
 use std::thread::{self, JoinHandle};
 
-use deferred_reactor::net::{CannotListenError, Port};
+use deferred_reactor::net::{CannotListenError, ListenAddress, Port};
 use deferred_reactor::{Deferred, Failure, Reactor, RemoteReactor};
 use prometheus::Registry;
 
@@ -43,7 +43,7 @@ impl MetricsServer {
     ///
     /// [`CannotListenError`] if the port cannot be opened; an `io::Error` if the system has no
     /// thread or descriptors left.
-    pub fn spawn(address: impl ToSocketAddrs + fmt::Debug) -> Result<Self, Failure> {
+    pub fn spawn(address: impl Into<ListenAddress>) -> Result<Self, Failure> {
         Self::spawn_with_registry(address, prometheus::default_registry().clone())
     }
 
@@ -53,13 +53,14 @@ impl MetricsServer {
     ///
     /// As for [`spawn`](Self::spawn).
     pub fn spawn_with_registry(
-        address: impl ToSocketAddrs + fmt::Debug,
+        address: impl Into<ListenAddress>,
         registry: Registry,
     ) -> Result<Self, Failure> {
+        let address = address.into();
         // Names are looked up here, so that the thread needs nothing of the caller's.
         let addresses: Vec<SocketAddr> = match address.to_socket_addrs() {
             Ok(addresses) => addresses.collect(),
-            Err(cause) => return Err(CannotListenError::new(address, cause).into()),
+            Err(cause) => return Err(CannotListenError::new(&address, cause).into()),
         };
         let (tell, told) = mpsc::sync_channel(1);
         let thread = thread::Builder::new()
@@ -86,7 +87,7 @@ impl MetricsServer {
             }),
             // Named as the caller did, and not as a list of what was looked up.
             Ok(Err(failure)) => Err(match failure.trap::<CannotListenError>() {
-                Ok(error) => CannotListenError::new(address, error.cause).into(),
+                Ok(error) => CannotListenError::new(&address, error.cause).into(),
                 Err(failure) => failure,
             }),
             Err(_) => Err(Failure::message(
@@ -174,7 +175,7 @@ fn open(addresses: &[SocketAddr], registry: Registry) -> Result<(Reactor, Socket
 #[track_caller]
 pub fn start_http_server(
     reactor: &Reactor,
-    address: impl ToSocketAddrs + fmt::Debug,
+    address: impl Into<ListenAddress>,
 ) -> Deferred<MetricsHttpServer> {
     start_http_server_with_registry(reactor, address, prometheus::default_registry().clone())
 }
@@ -183,7 +184,7 @@ pub fn start_http_server(
 #[track_caller]
 pub fn start_http_server_with_registry(
     reactor: &Reactor,
-    address: impl ToSocketAddrs + fmt::Debug,
+    address: impl Into<ListenAddress>,
     registry: Registry,
 ) -> Deferred<MetricsHttpServer> {
     Deferred::from_result(

@@ -113,10 +113,7 @@ impl TcpClientEndpoint {
 
     fn parse_description(mut found: Description) -> Result<Self, EndpointError> {
         let host = found.required("host")?;
-        let port = found.required("port")?;
-        let port = found.read("port", port, "a number up to 65535", |port| {
-            port.parse().ok()
-        })?;
+        let port = found.port()?;
         let host = host
             .strip_prefix('[')
             .and_then(|h| h.strip_suffix(']'))

@@ -7,6 +7,7 @@
 //! | kind   | arguments, those with a place first                  |
 //! |--------|-------------------------------------------------------|
 //! | `tcp`  | `host`, `port`; `timeout` in seconds, `bindAddress`   |
+//! | `tcp`, to listen | `port`; `interface` |
 //! | `unix` | `path`; `timeout` in seconds for clients, `mode` (octal) for servers |
 
 use std::error::Error;
@@ -29,6 +30,8 @@ pub struct EndpointError {
 pub enum EndpointProblem {
     /// It is neither a host and a port, nor does it begin with a kind that is known here.
     NotAnEndpoint,
+    /// It is no interface and port to listen on.
+    NotAnAddress,
     /// An argument is missing.
     Missing {
         /// Its name.
@@ -63,6 +66,11 @@ impl fmt::Display for EndpointError {
                 f,
                 "\"{text}\" is no endpoint: write \"host:port\", \"tcp:host=example.org:port=80\" or \
                  \"unix:/path\""
+            ),
+            EndpointProblem::NotAnAddress => write!(
+                f,
+                "\"{text}\" is no address to listen on: write \"127.0.0.1:8000\", \"localhost:8000\" or \
+                 \"tcp:port=8000\""
             ),
             EndpointProblem::Missing { argument } => {
                 write!(
@@ -174,6 +182,14 @@ impl Description {
                 value,
                 wanted,
             })
+        })
+    }
+
+    /// Takes the argument `port`, which must be there.
+    pub(super) fn port(&mut self) -> Result<u16, EndpointError> {
+        let port = self.required("port")?;
+        self.read("port", port, "a number up to 65535", |port| {
+            port.parse().ok()
         })
     }
 

@@ -72,9 +72,9 @@ pub struct CannotListenError {
 }
 
 impl CannotListenError {
-    /// For other code that opens ports. An address given as text is shown without quotes.
-    pub fn new(address: impl fmt::Debug, cause: io::Error) -> Self {
-        let address = format!("{address:?}").trim_matches('"').to_owned();
+    /// For whatever else opens ports: what was asked for, and what the system said.
+    pub fn new(address: impl fmt::Display, cause: io::Error) -> Self {
+        let address = address.to_string();
         Self { address, cause }
     }
 }

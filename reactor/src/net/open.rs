@@ -1,7 +1,6 @@
 //! Opening connections: every `listen_*` and `connect_*` method of the reactor.
 
 use std::cell::Cell;
-use std::fmt;
 use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::panic::Location;
@@ -19,7 +18,7 @@ use super::memory::MemoryListener;
 use super::unix::UnixAcceptor;
 use super::{
     Address, CannotListenError, ClientEndpoint, ClientFactory, Connector, DatagramProtocol,
-    Factory, Port, Protocol, TcpClientEndpoint, Transport, UdpPort,
+    Factory, ListenAddress, Port, Protocol, TcpClientEndpoint, Transport, UdpPort,
 };
 #[cfg(unix)]
 use super::{UnixClientEndpoint, UnixServerEndpoint};
@@ -32,7 +31,8 @@ const BACKLOG: i32 = 128;
 impl Reactor {
     /// Opens a TCP port and makes a protocol for each connection to it.
     ///
-    /// The address is `"127.0.0.1:8000"`, `("::1", 8000)`, a `SocketAddr` and so on. Port 0 takes a
+    /// The address is `"127.0.0.1:8000"`, `("::1", 8000)`, a `SocketAddr` and so on: see
+    /// [`ListenAddress`]. Port 0 takes a
     /// free port number, which [`Port::address`] returns. The port accepts while the reactor runs,
     /// and is closed when the reactor stops; the [`Port`] need not be kept.
     ///
@@ -49,10 +49,11 @@ impl Reactor {
     #[track_caller]
     pub fn listen_tcp(
         &self,
-        address: impl ToSocketAddrs + fmt::Debug,
+        address: impl Into<ListenAddress>,
         factory: impl Factory,
     ) -> Result<Port, CannotListenError> {
         let (core, line) = (self.core(), Location::caller());
+        let address = address.into();
         bind_tcp(core, &address)
             .and_then(|socket| Port::open(core, socket, Rc::new(factory), line))
             .map_err(|cause| CannotListenError::new(address, cause))
@@ -201,10 +202,11 @@ impl Reactor {
     /// [`CannotListenError`] with the address and the cause; the protocol is not started then. A reactor [in memory](Self::is_in_memory) has no UDP.
     pub fn listen_udp(
         &self,
-        address: impl ToSocketAddrs + fmt::Debug,
+        address: impl Into<ListenAddress>,
         protocol: impl DatagramProtocol,
     ) -> Result<UdpPort, CannotListenError> {
         let core = self.core();
+        let address = address.into();
         bind_udp(core, &address)
             .and_then(|socket| UdpPort::open(core, socket, Box::new(protocol)))
             .map_err(|cause| CannotListenError::new(address, cause))
@@ -340,8 +342,8 @@ impl Reactor {
     }
 }
 
-/// Binds a socket for each address.
-fn bind_tcp(core: &Core, address: &impl ToSocketAddrs) -> io::Result<Vec<Acceptor>> {
+/// A socket on each of the addresses.
+fn bind_tcp(core: &Core, address: &ListenAddress) -> io::Result<Vec<Acceptor>> {
     let addresses: Vec<SocketAddr> = address.to_socket_addrs()?.collect();
     let is_any = |address: &SocketAddr| address.ip().is_unspecified();
     let has_any_v4 = addresses.iter().any(|one| one.is_ipv4() && is_any(one));
@@ -391,7 +393,7 @@ fn adopt_unix(core: &Core, socket: std::os::unix::net::UnixListener) -> io::Resu
     Ok(Acceptor::Unix(socket))
 }
 
-fn bind_udp(core: &Core, address: &impl ToSocketAddrs) -> io::Result<UdpSocket> {
+fn bind_udp(core: &Core, address: &ListenAddress) -> io::Result<UdpSocket> {
     core.system()?;
     let mut sockets = bind_all(address.to_socket_addrs()?, |address| {
         let socket = UdpSocket::bind(address)?;

@@ -102,8 +102,8 @@ use crate::deferred::{Deferred, Failure};
 pub use crate::net::memory::NothingLeftError;
 use crate::net::memory::{Network, Wire};
 use crate::net::{
-    CannotListenError, ClientEndpoint, ClientFactory, Connection, Connector, Factory, Port,
-    Protocol, Stream, TcpClientEndpoint, Transport,
+    CannotListenError, ClientEndpoint, ClientFactory, Connection, Connector, Factory,
+    ListenAddress, Port, Protocol, Stream, TcpClientEndpoint, Transport,
 };
 use crate::reactor::{Reactor, ReactorAlreadyRunningError, ReactorNotRunningError};
 use crate::threads::RemoteReactor;
@@ -187,7 +187,7 @@ impl MemoryReactor {
     #[track_caller]
     pub fn listen_tcp(
         &self,
-        address: impl ToSocketAddrs + fmt::Debug,
+        address: impl Into<ListenAddress>,
         factory: impl Factory,
     ) -> Result<Port, CannotListenError> {
         self.0.reactor.listen_tcp(address, factory)

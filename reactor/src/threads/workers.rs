@@ -21,7 +21,7 @@ use parking_lot::Mutex;
 use super::RemoteReactor;
 use crate::deferred::Failure;
 use crate::guard::catch;
-use crate::net::{self, CannotListenError, Factory, Port};
+use crate::net::{self, CannotListenError, Factory, ListenAddress, Port};
 use crate::reactor::Reactor;
 
 /// More workers than any machine needs. A count given by mistake must not use up the threads of the
@@ -179,13 +179,13 @@ impl Worker {
     #[track_caller]
     pub fn listen_tcp(
         &self,
-        address: impl ToSocketAddrs + fmt::Debug,
+        address: impl Into<ListenAddress>,
         factory: impl Factory,
     ) -> Result<Port, CannotListenError> {
         if self.count() == 1 {
             return self.0.reactor.listen_tcp(address, factory);
         }
-        let line = Location::caller();
+        let (line, address) = (Location::caller(), address.into());
         self.bind(&address)
             .and_then(|sockets| {
                 net::open_tcp(self.0.reactor.core(), sockets, Rc::new(factory), line)
@@ -198,7 +198,7 @@ impl Worker {
             .map_err(|cause| CannotListenError::new(address, cause))
     }
 
-    fn bind(&self, address: &impl ToSocketAddrs) -> io::Result<Vec<TcpListener>> {
+    fn bind(&self, address: &ListenAddress) -> io::Result<Vec<TcpListener>> {
         let addresses = address.to_socket_addrs()?;
         // The lock is held from the check that a number is free until it is bound.
         let mut ports = self.0.group.ports.lock();
