@@ -364,14 +364,16 @@ fn the_deferred_of_a_client_that_goes_away_is_cancelled() {
 /// W-32. The client goes while much is on its way to it.
 #[test]
 fn a_client_that_goes_away_in_the_middle_of_a_response_is_noticed() {
-    let server = Server::of(|mut request| {
+    let big = |mut request: Request| {
         drop(request.notify_finish().add_both(|result| {
             note(format!("complete: {}", result.is_ok()));
             Ok(())
         }));
         request.write(vec![b'x'; 16 << 20]);
         keep(request)
-    });
+    };
+    // It is the client that ends this, and not the limit.
+    let server = Server::with_site(move |_| Site::new(leaf(big)).max_unread_output_bytes(64 << 20));
     let mut client = server.connect();
     client.get("/big");
     client.take(100_000);

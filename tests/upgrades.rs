@@ -45,6 +45,11 @@ fn server_on(memory: MemoryReactor) -> (InMemory, SiteHandle) {
         app.route("/now", |_| "now");
         app.route("/large", |_| vec![b'l'; 300_000]);
         app.route("/kept", keep);
+        app.route("/held", |request: Request| {
+            // It is answered here, and held for as long as the program likes.
+            keep(request);
+            vec![b'h'; 200_000]
+        });
         app.route("/shout", |mut request: Request| {
             request.set_header(http::header::SET_COOKIE, "a=b");
             request.set_header(http::header::CONTENT_LENGTH, "5");
@@ -203,6 +208,23 @@ fn a_pipeline_is_answered_before_the_protocol_begins() {
         server.pass(3600 * SECOND);
         assert!(!client.is_closed(), "seed {seed}");
     }
+}
+
+/// The limits on how responses are read end with the last of them.
+#[test]
+fn a_protocol_may_read_as_slowly_as_it_likes() {
+    let (server, _) = server();
+    let client = server.connect_to("127.0.0.1:80").unwrap();
+    client.block_writes(100_000);
+    client.send("GET /held HTTP/1.1\r\nHost: h\r\n\r\n");
+    server.pass(SECOND);
+    client.send(asks("GET", "/shout", ""));
+    server.pass(3600 * SECOND);
+    assert!(!client.is_closed());
+    client.unblock_writes();
+    client.send("at last");
+    server.pump();
+    assert!(text(&client).ends_with("\r\n\r\nAT LAST"));
 }
 
 /// F-22: bytes behind an Upgrade that is not followed are the next request.

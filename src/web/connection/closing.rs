@@ -244,6 +244,10 @@ impl Connection {
         let head = self.head.take();
         let name = match &head {
             Some(head) => self.describe(head),
+            // Complete, but for what its client has not read.
+            None if self.receiving.get() != Receiving::Head => {
+                format!("a response to {}", self.client())
+            }
             None => format!("a request from {}", self.client()),
         };
         self.head.set(head);

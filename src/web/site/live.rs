@@ -58,8 +58,9 @@ pub struct Drained {
     pub idle: usize,
     /// Connections whose requests were answered to the last byte.
     pub finished: usize,
-    /// Requests that were cut off at the deadline, as `GET /path from address`; a response that was
-    /// complete, but not read to its end, as `a response to address`.
+    /// What was cut off at the deadline: requests as `GET /path from address`, one whose head had not
+    /// come as `a request from address`, and a response that was complete, but not read to its end,
+    /// as `a response to address`.
     pub cut: Vec<String>,
 }
 
