@@ -130,6 +130,12 @@ impl From<&[SocketAddr]> for ListenAddress {
     }
 }
 
+impl<const N: usize> From<[SocketAddr; N]> for ListenAddress {
+    fn from(addresses: [SocketAddr; N]) -> Self {
+        addresses.as_slice().into()
+    }
+}
+
 /// The other forms that name an address, by the ones above.
 macro_rules! from {
     ($($from:ty => $make:expr;)*) => {$(
@@ -145,6 +151,7 @@ macro_rules! from {
 from! {
     String => |text| text.as_str().into();
     &String => |text| text.as_str().into();
+    &&str => |text| (*text).into();
     (String, u16) => |(host, port)| Self::at(&host, port);
     SocketAddr => |address| [address].as_slice().into();
     &SocketAddr => |address| (*address).into();
