@@ -391,7 +391,7 @@ fn a_file_is_sent_whole_or_not_taken_for_whole() {
         match change {
             "shrinks" => {
                 assert!(response.is_cut_off());
-                logged("bytes shorter while it was being sent");
+                logged("the file became shorter while it was being sent");
             }
             _ => assert!(response.body() == content, "{change}"),
         }

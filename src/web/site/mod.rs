@@ -125,7 +125,8 @@ impl Site {
     }
 
     /// How long a connection may stay open between two requests; `None` is for ever, and zero
-    /// closes it behind each response.
+    /// closes it behind each response. The first request has at least the time for a
+    /// [head](Self::header_timeout).
     #[must_use]
     pub fn keep_alive(self, time: impl Into<Option<Duration>>) -> Self {
         self.with(|limits| limits.keep_alive = time.into())
