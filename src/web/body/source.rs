@@ -18,7 +18,7 @@ use crate::web::ranges::Piece;
 /// | a [`Body`], such as the one of a request       | [`ByItself`]                  |
 ///
 /// A piece is a `Bytes`, `Vec<u8>`, `String`, `&'static str` or `&'static [u8]`. The next one is
-/// asked for when less than 64 KiB wait to be sent, so at most that and one piece is held for a
+/// asked for while at most 65 KiB wait to be sent, so at most that and one piece are held for a
 /// client, however slowly it reads. A source that fails breaks the connection, since only that tells
 /// the client that the body is not complete. When the client goes away, the source is dropped.
 pub trait BodySource<M>: 'static {
