@@ -240,7 +240,7 @@ impl Connection {
         }
     }
 
-    fn last_request(&self) -> String {
+    pub(super) fn last_request(&self) -> String {
         let head = self.head.take();
         let name = match &head {
             Some(head) => self.describe(head),

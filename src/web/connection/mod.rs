@@ -201,8 +201,6 @@ struct Extra {
     /// Makes the body of the current response.
     pump: Option<Rc<Pump>>,
     upgrade: Option<Upgrade>,
-    /// The request whose program has written more than it should before the client reads it.
-    overrun: Option<String>,
     /// For what is told of the connection's end.
     peer: Option<Address>,
     tally: Tally,

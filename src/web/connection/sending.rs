@@ -41,7 +41,7 @@ impl Carrier for Connection {
         self.count_parts();
         self.begin_parts(exchange, None);
         self.write_part(&exchange.head, data);
-        self.limit_parts(&exchange.head);
+        self.limit_parts();
     }
 
     fn finish(self: Rc<Self>, exchange: Box<Exchange>) -> Finished {
@@ -389,31 +389,26 @@ impl Connection {
     }
 
     /// Looks whether the program writes on though the client does not read.
-    fn limit_parts(&self, head: &RequestHead) {
-        if self.is_overrun() {
-            let name = self.describe(head);
-            self.with_extra(|extra| extra.overrun = Some(name));
-            if self.flags.is_blocked.get() {
-                self.cut_off_if_overrun();
-            }
+    fn limit_parts(&self) {
+        if self.flags.is_blocked.get() {
+            self.cut_off_if_overrun();
         }
     }
 
     /// Ends a connection whose client does not read what the program goes on writing. What the
     /// system takes at once does not count.
     pub(super) fn cut_off_if_overrun(&self) {
-        let name = self.look_at_extra(|extra| extra.overrun.take()).flatten();
-        let limit = self.site.limits.unread_output_bytes;
-        // One that is complete grows no further.
-        let is_over = self.is_replying() && self.is_overrun();
-        let (Some(name), true) = (name, is_over) else {
+        // One that is complete grows no further, and one that was cut off has been told of.
+        if self.flags.is_cut.get() || !self.is_replying() || !self.is_overrun() {
             return;
-        };
+        }
+        let limit = self.site.limits.unread_output_bytes;
         crate::logging::warn!(
             target: "web",
-            "{name}: the client does not read, and more than {} bytes wait for it, so the \
+            "{}: the client does not read, and more than {} bytes wait for it, so the \
              connection is cut off: look at Request::buffered, wait for Request::drained, or answer \
              with a stream",
+            self.last_request(),
             limit
         );
         self.count_refusal(RefusalReason::UnreadOutput);
