@@ -1,14 +1,14 @@
-//! What the layers know of one another: how long a page takes to render can be measured.
+//! Measuring how long a page takes to render.
 //!
-//! `instrument` knows nothing of HTTP and `web` nothing of metrics, so this stands beside them.
+//! `instrument` knows no HTTP and `web` knows no metrics, so this file connects them.
 
 use crate::instrument::{End, Ending};
 use crate::web::{Rendered, Response};
 
 impl Ending for Response {}
 
-/// A page that comes later is measured until it is there; [`NOT_DONE_YET`] is all that is seen of
-/// one that is written elsewhere.
+/// A page behind a Deferred is measured until the Deferred fires. [`NOT_DONE_YET`] is measured only
+/// until it is returned, because the response is written elsewhere.
 ///
 /// [`NOT_DONE_YET`]: crate::web::NOT_DONE_YET
 impl Ending for Rendered {

@@ -1,11 +1,12 @@
 //! Twisted's programming model for Rust, with metrics that cannot lie.
 //!
 //! - A [`Deferred`] is a value that will exist later; callbacks are chained on it ([`deferred`]).
-//! - A [`Reactor`] runs callbacks when time has come, when sockets are ready, when other threads ask.
+//! - A [`Reactor`] runs callbacks when a delay is over, when sockets are ready, and when other
+//!   threads ask.
 //! - A [`Site`](web::Site) serves a tree of [`Resource`](web::Resource)s, or the routes of a
 //!   [`Klein`](web::Klein) app, over HTTP/1.1 from that reactor ([`web`]).
-//! - [`time()`], [`count_exceptions`] and [`track_inprogress`] measure a Deferred, or a function, to
-//!   its end, whichever that is ([`instrument`]).
+//! - [`time()`], [`count_exceptions`] and [`track_inprogress`] measure a Deferred or a function
+//!   until it ends, with a value, an error or a panic ([`instrument`]).
 //! - [`MetricsResource`] and [`MetricsServer`] expose what was measured ([`exposition`]).
 //!
 //! ```
@@ -36,11 +37,12 @@
 //! }
 //! ```
 //!
-//! Deferred and reactor are the package `deferred-reactor`, which knows no HTTP and no Prometheus;
-//! everything in it is re-exported here. Its front page tells
+//! Deferred and reactor are in the package `deferred-reactor`, which knows no HTTP and no
+//! Prometheus; everything in it is re-exported here. Its front page describes
 //! [what runs when](deferred_reactor#what-runs-when),
 //! [what becomes of a failure](deferred_reactor#what-becomes-of-a-failure), and
-//! [what the end of a run drops](deferred_reactor#what-the-end-of-a-run-drops).
+//! [what the end of a run drops](deferred_reactor#what-the-end-of-a-run-drops). Log targets are listed in
+//! [`deferred_reactor::logging`].
 //! A whole site is tested in memory: see [`web`](web#testing-a-site).
 
 #![forbid(unsafe_code)]

@@ -1,4 +1,4 @@
-//! Compressed bodies for those who take them.
+//! Compression of bodies for clients that accept gzip.
 
 use bytes::Bytes;
 
@@ -21,7 +21,7 @@ pub(super) fn is_accepted<'a>(fields: impl IntoIterator<Item = &'a str>) -> bool
     by_star
 }
 
-/// The body, compressed; `None` where this build cannot.
+/// Compresses the body; `None` in a build without gzip.
 #[cfg(feature = "gzip")]
 pub(super) fn compress(body: &[u8]) -> Option<Bytes> {
     use std::io::Write;

@@ -11,7 +11,7 @@
 //! - In a program with a reactor that serves nothing else, [`start_http_server`].
 //! - In any other program, [`MetricsServer::spawn`]: one line, and one thread that answers also
 //!   while the rest of the program is busy.
-//! - [`instrument_reactor`], in any of them, adds how the reactor is doing to the metrics.
+//! - [`instrument_reactor`] adds the measurements of the reactor to the metrics, in any of these.
 
 mod gzip;
 mod reactor;

@@ -1,13 +1,13 @@
-//! How a reactor is doing, as metrics.
+//! The measurements of a reactor, as metrics.
 //!
 //! ```text
 //! Reactor ──turn by turn──▶ ReactorObserver ──▶ two histograms ─┐
 //!    └────── atomics ─────▶ Monitor ── read by each scrape ─────┴──▶ Registry
 //! ```
 //!
-//! The loop feeds the histograms as each turn ends, for some 75 ns. All else costs it nothing: it
-//! is read when a scrape comes. A scrape that comes from another thread, such as that of a
-//! [`MetricsServer`](super::MetricsServer), so sees a loop that is stuck while it is stuck.
+//! The loop updates the histograms at the end of each turn, which takes some 75 ns. All other
+//! values are read during a scrape. A scrape on another thread, such as that of a
+//! [`MetricsServer`](super::MetricsServer), therefore shows a stuck loop while it is stuck.
 
 use std::collections::{BTreeMap, HashMap};
 use std::error::Error;
@@ -67,12 +67,12 @@ use prometheus::{
 /// a line of the program's source, or the name of a type; there are at most 1000 of each, and what
 /// comes from further ones has the location `other`.
 ///
-/// `reactor_busy_ratio` looks back to the scrape before this one, or to the one before that where
-/// it was less than a second ago, whoever scraped. Where it has to be exact for several scrapers,
-/// `rate(reactor_busy_seconds_total[1m])` is the same for all.
+/// `reactor_busy_ratio` covers the time since the previous scrape; if that was less than a second
+/// ago, the time since the scrape before. It does not distinguish scrapers. For several scrapers,
+/// use `rate(reactor_busy_seconds_total[1m])`, which is the same for all.
 ///
-/// Dropping this leaves the metrics where they are; [`unregister`](Self::unregister) takes them
-/// away. It keeps the reactor alive, the metrics do not.
+/// Dropping this leaves the metrics registered; [`unregister`](Self::unregister) removes them. It
+/// keeps the reactor alive, but the metrics do not.
 #[derive(Debug)]
 pub struct ReactorMetrics {
     reactor: Reactor,
@@ -82,13 +82,11 @@ pub struct ReactorMetrics {
 }
 
 impl ReactorMetrics {
-    /// Registers the metrics of a reactor that is called `main`.
+    /// Registers the metrics of a reactor under the name `main`.
     ///
     /// # Errors
     ///
-    /// [`ReactorMetricsError::NameTaken`] if there is one in this registry,
-    /// [`ReactorMetricsError::Registry`] if the registry has metrics of these names that are of
-    /// another kind.
+    /// [`ReactorMetricsError::NameTaken`] if the registry has a reactor of this name, [`ReactorMetricsError::Registry`] if the registry has metrics of these names and another kind.
     pub fn register(reactor: &Reactor, registry: &Registry) -> Result<Self, ReactorMetricsError> {
         Self::register_named("main", reactor, registry)
     }
@@ -135,9 +133,9 @@ impl ReactorMetrics {
         })
     }
 
-    /// Takes the metrics out of their registry, where their name is free again.
+    /// Removes the metrics from their registry, so that their name is free again.
     pub fn unregister(self) {
-        // Both are there, unless somebody else took them away.
+        // Both exist, unless other code has removed them.
         let _ = self.reactor.remove_observer(self.observer);
         let _ = self.registry.unregister(Box::new(self.families));
     }
@@ -165,9 +163,9 @@ pub fn instrument_reactor(reactor: &Reactor) -> Result<ReactorMetrics, ReactorMe
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum ReactorMetricsError {
-    /// The registry has the metrics of a reactor that is called the same.
+    /// The registry already has the metrics of a reactor of this name.
     NameTaken {
-        /// What it is called.
+        /// The name.
         name: String,
     },
     /// The registry refused them.
@@ -196,23 +194,23 @@ impl Error for ReactorMetricsError {
     }
 }
 
-/// From a hundredth of a millisecond, which is a turn with a few events, to one that is a disaster.
+/// From 10 microseconds, which is a turn with a few events, up to a stuck loop.
 const TURN_BUCKETS: [f64; 14] = [
     0.000_01, 0.000_1, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0,
 ];
 
-/// The system counts sleep in milliseconds, so there is nothing to see below.
+/// The system measures sleep in milliseconds, so smaller buckets would show nothing.
 const LAG_BUCKETS: [f64; 11] = [
     0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 10.0,
 ];
 
-/// A scrape that comes sooner after another looks back further than to that.
+/// A scrape soon after another one covers more than the time since that one.
 const SHORTEST_WINDOW: Duration = Duration::from_secs(1);
 
-/// A program has only so many lines, but those of generated code may be very many.
+/// Maximum number of locations: generated code may have very many lines.
 const MOST_LOCATIONS: usize = 1000;
 
-/// The metrics, and where their values come from.
+/// The metrics, and the sources of their values.
 #[derive(Clone)]
 struct Families(Arc<Inner>);
 
@@ -231,16 +229,16 @@ struct Inner {
     deferreds: IntGaugeVec,
     oldest: GaugeVec,
     unhandled: IntCounter,
-    /// Scrapes may overlap; they take their turns here.
+    /// Scrapes may run at the same time; they wait for one another here.
     scrapes: Mutex<Scrapes>,
 }
 
-/// What is known from earlier scrapes.
+/// The state kept from earlier scrapes.
 struct Scrapes {
     last: Moment,
-    /// At least the shortest window before the last.
+    /// A moment at least the shortest window before the last scrape.
     before: Moment,
-    /// Locations of pending Deferreds that were told.
+    /// Reported locations of pending Deferreds.
     locations: BTreeMap<String, usize>,
 }
 
@@ -348,7 +346,7 @@ impl Families {
     }
 }
 
-/// What the loop feeds.
+/// The metrics that the loop updates.
 struct Feeder {
     turn: Histogram,
     lag: Histogram,
@@ -387,7 +385,7 @@ impl Inner {
         self.turn_running.set(running.as_secs_f64());
         self.busy_ratio.set(scrapes.busy_ratio(stats));
         let busy = stats.busy.as_secs_f64();
-        // Read on another thread, it may be some nanoseconds less than the time before.
+        // Read on another thread, the value may be some nanoseconds below the previous one.
         self.busy.inc_by((busy - self.busy.get()).max(0.0));
         for (kind, count) in [
             ("socket", stats.events),
@@ -403,7 +401,7 @@ impl Inner {
         self.refresh_pending(scrapes);
     }
 
-    /// The monitor has at most so many places.
+    /// The monitor limits the number of places.
     fn refresh_slow(&self) {
         let mut counts = HashMap::<String, u64>::new();
         for slow in self.monitor.slow_callbacks() {
@@ -414,7 +412,7 @@ impl Inner {
         }
     }
 
-    /// What had some before and has none now is told with 0, rather than not at all.
+    /// Locations that have no pending Deferreds any more are reported as 0.
     fn refresh_pending(&self, scrapes: &mut Scrapes) {
         let locations = &mut scrapes.locations;
         locations.values_mut().for_each(|count| *count = 0);
@@ -455,7 +453,7 @@ impl Scrapes {
     }
 }
 
-/// Brings a counter to what the loop has counted.
+/// Raises a counter to the loop's count.
 fn catch_up(counter: &IntCounter, count: u64) {
     counter.inc_by(count.saturating_sub(counter.get()));
 }
@@ -470,7 +468,7 @@ impl Collector for Families {
     }
 
     fn collect(&self) -> Vec<MetricFamily> {
-        // A panic in another scrape has left numbers that this one sets anyway.
+        // If another scrape panicked, this one sets the values anyway.
         let scrapes = self.0.scrapes.lock();
         let mut scrapes = scrapes.unwrap_or_else(PoisonError::into_inner);
         self.0.refresh(&mut scrapes);

@@ -15,15 +15,15 @@ use prometheus::Registry;
 use super::{gzip, text};
 use crate::web::{Method, Rendered, Request, Resource, Response, header};
 
-/// Answers with the metrics of a registry in the text format, as Prometheus scrapes it.
+/// Answers with the metrics of a registry in the text format of Prometheus.
 ///
-/// - A leaf: paths below it answer the same, except `favicon.ico`, which is empty.
+/// - It is a leaf: paths below it give the same answer, except `favicon.ico`, which is empty.
 /// - `?name[]=a&name[]=b` gives only the samples of these names.
 /// - The body is compressed for clients that accept gzip, as Prometheus does.
-/// - A large registry is gathered and encoded in a thread, so that other requests are not held up;
-///   whether it is large is known after the first scrape, to this resource and its clones. Scrapes
-///   that come meanwhile, and want the same, are given the same: a resource has one such thread.
-///   A test on a [`MemoryReactor`](deferred_reactor::testing::MemoryReactor) has none.
+/// - A large registry is gathered and encoded in a thread, so that other requests are not held up.
+///   The first scrape tells the resource and its clones whether the registry is large. At most one
+///   such thread runs for a resource; requests for the same samples meanwhile get the same result.
+///   On a [`MemoryReactor`](deferred_reactor::testing::MemoryReactor) there is no thread.
 ///
 /// ```
 /// use prometheus_deferred::MetricsResource;
@@ -41,8 +41,7 @@ pub struct MetricsResource {
     registry: Registry,
     compresses: bool,
     is_in_place: bool,
-    /// How long its text is, as far as is known. Shared by clones, and with that tells this
-    /// resource from others.
+    /// The length of its text, if known. Shared by clones, and identifies this resource.
     size: Arc<AtomicUsize>,
 }
 
@@ -55,7 +54,7 @@ impl Default for MetricsResource {
 impl MetricsResource {
     /// The metrics of the default registry, which the `register_*!` macros use.
     pub fn new() -> Self {
-        // There is one default registry, however often a resource for it is made.
+        // One default registry, for any number of resources.
         static SIZE: LazyLock<Arc<AtomicUsize>> = LazyLock::new(Arc::default);
         Self {
             size: SIZE.clone(),
@@ -73,20 +72,20 @@ impl MetricsResource {
         }
     }
 
-    /// Whether to compress for those who accept it; on unless set.
+    /// Sets whether to compress for clients that accept it (on unless set).
     #[must_use]
     pub fn compression(mut self, on: bool) -> Self {
         self.compresses = on;
         self
     }
 
-    /// Never leaves the loop for a thread: for a reactor that does nothing else.
+    /// Gathers on the reactor's thread: for a reactor that does nothing else.
     pub(super) fn in_place(mut self) -> Self {
         self.is_in_place = true;
         self
     }
 
-    /// Has a thread gather, or joins those who wait for one that gathers the same.
+    /// Gathers in a thread, or waits for a running thread that gathers the same.
     fn in_a_thread(&self, scrape: Scrape, reactor: &Reactor) -> Deferred<Exposition> {
         let (deferred, resolver) = Deferred::pending();
         let is_first = RUNNING.with_borrow_mut(|running| {
@@ -106,8 +105,8 @@ impl MetricsResource {
         deferred
     }
 
-    /// Gathers in a thread of its own: those of the pool may be busy with the program's jobs, and
-    /// that is when the metrics are wanted most.
+    /// Uses a thread outside of the pool: the pool may be busy with the program's jobs, and then
+    /// the metrics matter most.
     fn start_thread(&self, scrape: Scrape, remote: RemoteReactor) {
         let registry = self.registry.clone();
         let asked = scrape.clone();
@@ -115,7 +114,7 @@ impl MetricsResource {
         let started = thread.spawn(move || {
             let result = catch_unwind(AssertUnwindSafe(|| scrape.gather(&registry)))
                 .map_err(Failure::from_panic);
-            // A reactor that is gone has nobody to answer any more.
+            // A dropped reactor has no requests to answer.
             let _ = remote.call_from_thread(move |_| tell(Running::take(&scrape), result));
         });
         if let Err(error) = started {
@@ -184,26 +183,26 @@ impl fmt::Debug for MetricsResource {
 }
 
 thread_local! {
-    /// The scrapes that threads are at, for the reactor of this one.
+    /// Scrapes in threads, for the reactor of this thread.
     static RUNNING: RefCell<Vec<Running>> = const { RefCell::new(Vec::new()) };
 }
 
-/// From this size on, a scrape is gathered and encoded in a thread, so that the loop goes on
-/// meanwhile: some 3,000 samples, which take a millisecond. A thread costs the scrape about 50
+/// From this length of text on, a scrape is gathered and encoded in a thread, so that the loop
+/// continues: some 3,000 samples, which take a millisecond. A thread costs the scrape about 50
 /// microseconds.
 const WORTH_A_THREAD: usize = 256 * 1024;
 
-/// About how long the text of a sample is, where only some of them were written.
+/// Estimated length of one sample's text, for scrapes of some samples only.
 const SAMPLE_BYTES: usize = 80;
 
-/// A scrape that a thread is at, and who waits for it.
+/// A scrape that runs in a thread, and the waiting requests.
 struct Running {
     scrape: Scrape,
     waiting: Vec<Resolver<Exposition>>,
 }
 
 impl Running {
-    /// Ends a scrape; those who wait for it.
+    /// Ends a scrape; returns the waiting requests.
     fn take(scrape: &Scrape) -> Vec<Resolver<Exposition>> {
         RUNNING.with_borrow_mut(|running| {
             let index = running.iter().position(|other| other.scrape == *scrape);
@@ -212,13 +211,13 @@ impl Running {
     }
 }
 
-/// What a request wants to know, and of which resource.
+/// The samples that a request asks for, and its resource.
 #[derive(Clone)]
 struct Scrape {
     size: Arc<AtomicUsize>,
     /// Only samples of these names; all of them if there are none.
     names: HashSet<String>,
-    /// Whether another client might be answered with another encoding.
+    /// Whether another client might get another encoding.
     varies: bool,
     compresses: bool,
 }
@@ -244,7 +243,7 @@ impl Scrape {
         let families = registry.gather();
         let mut text = Vec::new();
         let size = if self.names.is_empty() {
-            // Room that is made at once is not copied as it grows.
+            // Reserved at once, so that the text is not copied as it grows.
             text.reserve(self.size.load(Ordering::Relaxed));
             text::encode(&families, &mut text);
             text.len()
@@ -263,7 +262,7 @@ impl Scrape {
     }
 }
 
-/// Gives everybody the result. Those whose client has gone were cancelled.
+/// Passes the result to all waiting requests. Requests of disconnected clients were cancelled.
 fn tell(waiting: Vec<Resolver<Exposition>>, result: Result<Exposition, Failure>) {
     match result {
         Ok(exposition) => {

@@ -14,8 +14,8 @@ use crate::web::{Rendered, Request, Resource, Site, Tree, pages};
 
 /// Serves metrics from a thread of its own.
 ///
-/// For programs without a reactor, and for those whose reactor may be busy when the scrape comes:
-/// this one answers all the same, and its `/metrics` then shows what keeps the other.
+/// For programs without a reactor, and for programs whose reactor may be busy when a scrape comes:
+/// this server answers anyway, and its `/metrics` shows what the program's reactor is busy with.
 ///
 /// ```
 /// use prometheus_deferred::MetricsServer;
@@ -101,7 +101,7 @@ impl MetricsServer {
         self.address
     }
 
-    /// Where it answers, such as `http://127.0.0.1:9100/`.
+    /// The URL of the server, such as `http://127.0.0.1:9100/`.
     pub fn url(&self) -> String {
         format!("http://{}/", self.address)
     }
@@ -115,7 +115,7 @@ impl MetricsServer {
         let Some(thread) = self.thread.take() else {
             return;
         };
-        // If it is not there any more, it has stopped.
+        // If the reactor is gone, the server has stopped already.
         let _ = self.remote.call_from_thread(|reactor| {
             let _ = reactor.stop();
         });
@@ -153,8 +153,8 @@ fn open(addresses: &[SocketAddr], registry: Registry) -> Result<(Reactor, Socket
 
 /// Serves the metrics of the default registry from a reactor that exists already.
 ///
-/// The Deferred fires once the port is open, with a handle that tells the address and closes it.
-/// It fails with [`CannotListenError`] if the port cannot be opened.
+/// The Deferred fires once the port is open, with a handle that returns the address and closes the
+/// port. It fails with [`CannotListenError`] if the port cannot be opened.
 ///
 /// ```
 /// use prometheus_deferred::{Failure, Reactor, start_http_server};
@@ -211,7 +211,7 @@ impl MetricsHttpServer {
         self.address
     }
 
-    /// Where it answers, such as `http://127.0.0.1:9100/`.
+    /// The URL of the server, such as `http://127.0.0.1:9100/`.
     pub fn url(&self) -> String {
         format!("http://{}/", self.address)
     }
@@ -237,7 +237,7 @@ fn site(metrics: MetricsResource) -> Site {
     Site::new(root)
 }
 
-/// For people who find the server by its port.
+/// A page for people who open the server in a browser.
 struct Index;
 
 impl Resource for Index {

@@ -25,9 +25,9 @@
 //! | untyped metric                          | panics                      | written              |
 //! | family without a name or metrics        | error, the rest is missing  | left out             |
 //!
-//! Registries do hand over unsorted labels: those that [`Registry::new_custom`] adds to every
-//! metric come last and in the order of a hash map. Names are written as they are, and a label
-//! that came twice is written twice: what may be registered is not decided here.
+//! Registries return unsorted labels: the labels that [`Registry::new_custom`] adds to every metric
+//! come last, in the order of a hash map. Names are written as they are, and a duplicate label is
+//! written twice: this file does not decide what may be registered.
 //!
 //! Encoding cannot fail. Beside the output it allocates a few scratch buffers a call and, untyped
 //! ones aside, nothing a sample: 4800 samples took 0.20 ms and 7 allocations, `TextEncoder`
@@ -48,7 +48,7 @@ pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 /// Appends the text of `families` to `out`, in their order.
 ///
-/// What `out` holds stays, so a large exposition can be written family by family.
+/// `out` keeps its contents, so a large exposition can be written family by family.
 ///
 /// # Examples
 ///
@@ -73,8 +73,8 @@ pub fn encode(families: &[MetricFamily], out: &mut Vec<u8>) {
 /// Appends only the samples whose names are wanted, each under the comments of its family.
 ///
 /// Names are those of samples: a histogram `job_seconds` has `job_seconds_bucket`,
-/// `job_seconds_sum` and `job_seconds_count`, and none called `job_seconds`. A family of which no
-/// sample is wanted leaves nothing behind. `is_wanted` is asked once for every sample.
+/// `job_seconds_sum` and `job_seconds_count`, and no sample `job_seconds`. A family without wanted
+/// samples is left out completely. `is_wanted` is called once for every sample.
 ///
 /// # Examples
 ///

@@ -1,15 +1,15 @@
-//! What may be measured, and how it ends.
+//! The types that can be measured, and how they end.
 
 use std::any::Any;
 use std::error::Error;
 
 use deferred_reactor::{Deferred, Failure};
 
-/// What a measured function may return.
+/// A type that a measured function may return.
 ///
-/// A [`Deferred`] is measured until it ends, and everything else until it is returned; of a
-/// `Result` it is known whether it is an error. Types that are neither are plain values. They are
-/// implemented here for those of the standard library, and for others with one line:
+/// A [`Deferred`] is measured until it fires, and other types until they are returned; an `Err`
+/// counts as an error. All other types are plain values. The trait is implemented here for types of
+/// the standard library, and for your types with one line:
 ///
 /// ```
 /// use prometheus_deferred::instrument::Ending;
@@ -18,13 +18,13 @@ use deferred_reactor::{Deferred, Failure};
 /// impl Ending for Row {}
 /// ```
 ///
-/// A Deferred inside another value is not seen: a `Result<Deferred<T>, E>` ends when it is
+/// A Deferred inside another value is not measured: a `Result<Deferred<T>, E>` ends when it is
 /// returned. End such a function in `.unwrap_or_else(Deferred::fail)`, which makes it a
 /// `Deferred<T>`.
 pub trait Ending: Sized {
-    /// Calls `end` when this ends, with what it ended with.
+    /// Calls `end` when this value ends, with how it ended.
     ///
-    /// `end` is called once, or dropped uncalled where the end can never come.
+    /// `end` is called once, or dropped without a call if the value can never end.
     #[doc(hidden)]
     fn when_ended(self, end: impl FnOnce(End<'_>) + 'static) -> Self {
         end(End::Success);
@@ -32,20 +32,20 @@ pub trait Ending: Sized {
     }
 }
 
-/// How something ended.
+/// How a measured value or function ended.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum End<'a> {
     /// With a value.
     Success,
-    /// With an error: a [`Failure`], or whatever a function returned as one.
+    /// With an error: a [`Failure`], or the error type of the function.
     Error(&'a dyn Any),
     /// The function panicked.
     Panic,
 }
 
 impl End<'_> {
-    /// Whether it ended with an error of this type. A panic counts as a
+    /// Returns `true` if it ended with an error of this type. A panic counts as a
     /// [`PanicError`](deferred_reactor::PanicError).
     pub fn is<E: Error + 'static>(&self) -> bool {
         match self {
@@ -70,7 +70,7 @@ impl End<'_> {
         }
     }
 
-    /// Whether it ended without a value.
+    /// Returns `true` if it ended without a value.
     pub fn is_error(&self) -> bool {
         !matches!(self, Self::Success)
     }

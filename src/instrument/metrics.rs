@@ -1,4 +1,4 @@
-//! What is asked of a metric: three small traits.
+//! The traits that a metric must implement: three small ones.
 //!
 //! They are implemented for the types of the `prometheus` crate, its references and its `Arc`s. To
 //! use another metrics crate, implement them for a type of its own; each is one or two methods.
@@ -11,7 +11,7 @@ use deferred_reactor::Failure;
 use prometheus::core::{Atomic, GenericCounter, GenericGauge};
 use prometheus::{Gauge, Histogram};
 
-/// Takes durations: a histogram, usually.
+/// A metric that takes durations, usually a histogram.
 #[diagnostic::on_unimplemented(
     note = "a metric in a `LazyLock` is lent to a measurement as `&*METRIC`"
 )]
@@ -20,23 +20,23 @@ pub trait Observe {
     fn observe_seconds(&self, seconds: f64);
 }
 
-/// Counts up: a counter.
+/// A metric that counts up: a counter.
 #[diagnostic::on_unimplemented(
     note = "a metric in a `LazyLock` is lent to a measurement as `&*METRIC`"
 )]
 pub trait Increment {
-    /// Counts one more.
+    /// Adds one.
     fn increment(&self);
 }
 
-/// Goes up and down: a gauge.
+/// A metric that goes up and down: a gauge.
 #[diagnostic::on_unimplemented(
     note = "a metric in a `LazyLock` is lent to a measurement as `&*METRIC`"
 )]
 pub trait UpDown {
-    /// One more.
+    /// Adds one.
     fn inc(&self);
-    /// One less.
+    /// Subtracts one.
     fn dec(&self);
 }
 
@@ -46,7 +46,7 @@ impl Observe for Histogram {
     }
 }
 
-/// The last duration only; for what runs once in a while, such as a nightly job.
+/// Keeps only the last duration; for work that runs rarely, such as a nightly job.
 impl Observe for Gauge {
     fn observe_seconds(&self, seconds: f64) {
         self.set(seconds);
@@ -69,7 +69,7 @@ impl<P: Atomic> UpDown for GenericGauge<P> {
     }
 }
 
-/// The traits for what points to a metric.
+/// Implements the traits for pointers to metrics.
 macro_rules! through_pointers {
     ($($pointer:ty),*) => {$(
         impl<M: Observe + ?Sized> Observe for $pointer {
@@ -98,10 +98,10 @@ macro_rules! through_pointers {
 
 through_pointers!(&M, Rc<M>, Arc<M>);
 
-/// Updates a metric, and says whether it could be done.
+/// Updates a metric, and returns whether that succeeded.
 ///
-/// A panic in a metric is logged and stops here: it must not cost the value or the error that is
-/// being measured, nor meet another panic, that of a measured function, which would end the process.
+/// A panic in a metric is logged and contained: it must not lose the measured value or error, nor
+/// meet a panic of the measured function, which would abort the process.
 pub(super) fn update(update: impl FnOnce()) -> bool {
     let outcome = catch_unwind(AssertUnwindSafe(update));
     outcome

@@ -1,4 +1,4 @@
-//! Measuring Deferreds and functions: how long, how many failed, how many are on their way.
+//! Measuring Deferreds and functions: how long they take, how many fail, how many are in progress.
 //!
 //! Each of [`time`], [`count_exceptions`], [`count_exceptions_of`] and [`track_inprogress`] takes a
 //! metric and either a [`Deferred`](deferred_reactor::Deferred), which it hands back measured, or a
@@ -23,14 +23,15 @@
 //! # Ok::<(), Failure>(())
 //! ```
 //!
-//! What they promise, whatever happens: a Deferred succeeds, fails, is cancelled or abandoned, a
-//! function returns an error or panics before it has a Deferred; after any of these, the gauge is
-//! back where it was, and the histogram has exactly one observation more. Values and errors pass
-//! through unchanged, also where the metric itself panics: that is logged.
+//! These guarantees hold however the measured Deferred or function ends (success, failure,
+//! cancelling, abandoning, a returned error, a panic): afterwards the gauge has its earlier value,
+//! and the histogram exactly one observation more. Values and errors pass through unchanged. If the
+//! metric itself panics, the panic is logged.
 //!
-//! A metric is lent and cloned: `&histogram`, `&counters.with_label_values(&["GET"])`, and for a
-//! `static` in a `LazyLock` `&*SECONDS`. Those of the `prometheus` crate are ready for use; another
-//! crate's become so with one of the small traits [`Observe`], [`Increment`] and [`UpDown`].
+//! Metrics are passed by reference and cloned: `&histogram`,
+//! `&counters.with_label_values(&["GET"])`, and `&*SECONDS` for a `static` in a `LazyLock`. The
+//! types of the `prometheus` crate work directly; for another crate, implement the small traits
+//! [`Observe`], [`Increment`] and [`UpDown`].
 
 mod ending;
 mod metrics;
@@ -45,10 +46,10 @@ pub use metrics::{Increment, Observe, UpDown};
 
 /// Something that can be measured: a Deferred, or a function that returns an [`Ending`].
 pub trait Measured {
-    /// What is handed back: the Deferred, or what the function returned.
+    /// The measured Deferred, or the return value of the function.
     type Output;
 
-    /// Starts it, if it is a function, and calls `end` when it ends.
+    /// Calls it, if it is a function, and calls `end` when it ends.
     #[doc(hidden)]
     fn measure(self, end: impl FnOnce(End<'_>) + 'static) -> Self::Output;
 }
@@ -67,7 +68,7 @@ impl<F: FnOnce() -> R, R: Ending> Measured for F {
 
     #[track_caller]
     fn measure(self, end: impl FnOnce(End<'_>) + 'static) -> R {
-        /// Says so when the function does not return.
+        /// Calls `end` also if the function panics.
         struct Unwound<E: FnOnce(End<'_>)>(Option<E>);
         impl<E: FnOnce(End<'_>)> Drop for Unwound<E> {
             fn drop(&mut self) {
@@ -87,10 +88,10 @@ impl<F: FnOnce() -> R, R: Ending> Measured for F {
 
 /// Measures how long a Deferred or a function takes, in seconds.
 ///
-/// There is one observation, when it ends, however it ends. On a Deferred, the time is counted
-/// from this call, and what is added to it afterwards is not part of it; a function is timed from
-/// when it is called to when what it returned ends. In a test that stands on a
-/// [`MemoryReactor`](deferred_reactor::testing::MemoryReactor), that is the time of its clock.
+/// Makes one observation at the end, in any case. On a Deferred, the time starts with this call,
+/// and callbacks added afterwards are not included. A function is measured from its call until its
+/// return value ends. In a test with a [`MemoryReactor`](deferred_reactor::testing::MemoryReactor),
+/// the time is that of its clock.
 ///
 /// ```
 /// # use prometheus::{Histogram, HistogramOpts};
@@ -115,7 +116,7 @@ where
     measured.measure(move |_| drop(timer))
 }
 
-/// Observes when it is dropped: so also when the end of what it times can never come.
+/// Observes when it is dropped, so also if the measured value can never end.
 struct Timer<M: Observe> {
     metric: M,
     start: Instant,
@@ -130,8 +131,8 @@ impl<M: Observe> Drop for Timer<M> {
 
 /// Counts when a Deferred or a function fails, whatever the error.
 ///
-/// Cancelled and abandoned Deferreds have failed; so has a function that panics. The error itself
-/// passes on.
+/// Cancelled and abandoned Deferreds have failed, and so has a function that panics. The error
+/// itself is passed on.
 ///
 /// ```
 /// # use prometheus::IntCounter;
@@ -187,7 +188,7 @@ where
     })
 }
 
-/// Keeps count of how many are on their way: up by one now, and down again at the end.
+/// Counts Deferreds or functions in progress: adds one now, and subtracts one at the end.
 ///
 /// ```
 /// # use prometheus::IntGauge;
@@ -211,7 +212,7 @@ where
     measured.measure(move |_| drop(entered))
 }
 
-/// Takes the gauge back when it is dropped.
+/// Subtracts one from the gauge when it is dropped.
 struct Entered<M: UpDown>(M);
 
 impl<M: UpDown> Drop for Entered<M> {

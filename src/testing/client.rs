@@ -8,7 +8,7 @@ use http::Method;
 use super::response::{Exchange, Received, TestResponse};
 use super::{MemoryConnection, MemoryReactor};
 
-/// Where requests go that name no server.
+/// The address of requests whose target names no server.
 const USUAL_ADDRESS: &str = "127.0.0.1:80";
 
 /// Makes requests: on a [`MemoryReactor`], each on its own connection; on a [`TestClient`], one after
@@ -35,7 +35,7 @@ pub trait SendRequests {
     ///
     /// # Panics
     ///
-    /// If the method is no token, or nobody listens where it goes.
+    /// If the method is not a token, or no site listens at the address.
     fn request(&self, method: impl AsRef<str>, target: impl AsRef<str>) -> TestRequest;
 
     /// A GET request.
@@ -140,18 +140,18 @@ impl TestClient {
         }
     }
 
-    /// Sends bytes as they are. Read the answer with [`next_response`](Self::next_response), or with
+    /// Sends raw bytes. Read the answer with [`next_response`](Self::next_response), or with
     /// [`bytes`](Self::bytes).
     pub fn send_bytes(&self, bytes: impl AsRef<[u8]>) {
         self.received.connection.send(bytes);
         self.received.look();
     }
 
-    /// The response that follows those expected so far, to a request of this method.
+    /// The next response that was not expected yet, to a request of this method.
     ///
     /// # Panics
     ///
-    /// If the method is no token.
+    /// If the method is not a token.
     pub fn next_response(&self, method: impl AsRef<str>) -> TestResponse {
         let exchange = Rc::new(Exchange::new(
             parse_method(method.as_ref()),
@@ -167,7 +167,7 @@ impl TestClient {
         self.received.take_unread()
     }
 
-    /// The connection, to slow it down, to close it, to see whether the server has.
+    /// The connection: to slow it down, to close it, or to check whether the server has closed it.
     pub fn connection(&self) -> &MemoryConnection {
         &self.received.connection
     }
@@ -202,8 +202,8 @@ pub struct TestRequest {
 }
 
 impl TestRequest {
-    /// Adds a header field, spelled like this. `Host` and `Content-Length` are sent by themselves
-    /// unless they are added here.
+    /// Adds a header field with this spelling. `Host` and `Content-Length` are added automatically
+    /// unless they are set here.
     pub fn header(mut self, name: impl AsRef<str>, value: impl AsRef<str>) -> Self {
         let field = (name.as_ref().to_owned(), value.as_ref().to_owned());
         self.fields.push(field);

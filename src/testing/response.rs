@@ -1,4 +1,4 @@
-//! Responses: how a test reads what comes.
+//! Responses, as a test reads them.
 
 use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::VecDeque;
@@ -10,10 +10,10 @@ use http::{Method, StatusCode};
 
 use super::MemoryConnection;
 
-/// A response, complete or not, to a request that a test has sent.
+/// A response to a request of a test, complete or not.
 ///
-/// Every method first [pumps](deferred_reactor::testing::MemoryReactor::pump) the reactor; no time
-/// passes.
+/// Every method first [pumps](deferred_reactor::testing::MemoryReactor::pump) the reactor; time
+/// does not pass.
 ///
 /// ```
 /// use std::{cell::RefCell, rc::Rc};
@@ -56,7 +56,7 @@ impl TestResponse {
     ///
     /// # Panics
     ///
-    /// If the head has not come.
+    /// If the head has not arrived.
     pub fn status(&self) -> StatusCode {
         self.head().status
     }
@@ -65,26 +65,26 @@ impl TestResponse {
     ///
     /// # Panics
     ///
-    /// If the head has not come.
+    /// If the head has not arrived.
     pub fn header(&self, name: impl AsRef<str>) -> Option<&str> {
         let is_it = |(known, _): &(&str, &str)| known.eq_ignore_ascii_case(name.as_ref());
         self.headers().find(is_it).map(|(_, value)| value)
     }
 
-    /// All header fields in the order in which they came, names spelled as they came.
+    /// All header fields, in the order and spelling in which they were received.
     ///
     /// # Panics
     ///
-    /// If the head has not come.
+    /// If the head has not arrived.
     pub fn headers(&self) -> impl Iterator<Item = (&str, &str)> {
         pairs(&self.head().fields)
     }
 
-    /// The body, with chunks undone.
+    /// The decoded body.
     ///
     /// # Panics
     ///
-    /// If it is not complete: see [`body_so_far`](Self::body_so_far).
+    /// If the body is not complete: see [`body_so_far`](Self::body_so_far).
     pub fn body(&self) -> Vec<u8> {
         assert!(
             self.is_complete(),
@@ -105,7 +105,7 @@ impl TestResponse {
             .unwrap_or_else(|_| panic!("the body of {} is not UTF-8", self.exchange.request))
     }
 
-    /// As much of the body as has come, with chunks undone.
+    /// The decoded part of the body that has arrived.
     pub fn body_so_far(&self) -> Vec<u8> {
         self.received.look();
         self.exchange.body.borrow().clone()
@@ -117,25 +117,25 @@ impl TestResponse {
         self.exchange.trailers.borrow().clone()
     }
 
-    /// The statuses from 100 to 199 that came before the response, such as 100 Continue.
+    /// The statuses from 100 to 199 received before the response, such as 100 Continue.
     pub fn informational(&self) -> Vec<StatusCode> {
         self.received.look();
         self.exchange.informational.borrow().clone()
     }
 
-    /// Whether the head has come.
+    /// Returns `true` once the head has arrived.
     pub fn has_begun(&self) -> bool {
         self.received.look();
         self.exchange.head.get().is_some()
     }
 
-    /// Whether the whole response has come.
+    /// Returns `true` once the whole response has arrived.
     pub fn is_complete(&self) -> bool {
         self.received.look();
         self.exchange.is_complete.get()
     }
 
-    /// Whether the connection has ended before the response was complete.
+    /// Returns `true` if the connection has ended before the response was complete.
     pub fn is_cut_off(&self) -> bool {
         !self.is_complete() && self.received.has_ended()
     }
@@ -162,7 +162,7 @@ impl TestResponse {
         self.received.look();
     }
 
-    /// The connection, to slow it down, to reset it, to see whether the server has closed it.
+    /// The connection: to slow it down, to reset it, or to check whether the server has closed it.
     pub fn connection(&self) -> &MemoryConnection {
         &self.received.connection
     }
@@ -178,7 +178,7 @@ impl TestResponse {
         })
     }
 
-    /// What there is of a response that a test cannot go on with.
+    /// Describes the received part of a response, for a panic.
     fn what_came(&self) -> String {
         let ended = match (
             self.received.connection.is_reset(),
@@ -214,12 +214,12 @@ fn pairs(fields: &[(String, String)]) -> impl Iterator<Item = (&str, &str)> {
     fields.iter().map(|(name, value)| (&**name, &**value))
 }
 
-/// One request and what is known of its response.
+/// One request, and the received part of its response.
 pub(super) struct Exchange {
     method: Method,
-    /// How it is called in panics.
+    /// Names the request in panics.
     request: String,
-    /// The request's body is still to be ended by a last chunk.
+    /// The request's body must still be ended by a last chunk.
     pub(super) sends_chunks: Cell<bool>,
     informational: RefCell<Vec<StatusCode>>,
     head: OnceCell<Head>,
@@ -234,13 +234,13 @@ struct Head {
     framing: Cell<Framing>,
 }
 
-/// What comes next of a body.
+/// The next part of a body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Framing {
-    /// So many bytes, and then the end.
+    /// This many bytes, and then the end.
     Length(u64),
     ChunkSize,
-    /// So many bytes of a chunk, and its line end.
+    /// This many bytes of a chunk, and its line end.
     Chunk(u64),
     ChunkEnd,
     Trailers,
@@ -261,7 +261,7 @@ impl Exchange {
         }
     }
 
-    /// Takes what is its own from the front of `bytes`; whether there is more to take from them.
+    /// Takes the bytes of this response from the front of `bytes`. Continues if there may be more.
     fn take(&self, bytes: &mut Vec<u8>) -> ControlFlow<()> {
         let Some(head) = self.head.get() else {
             return self.take_head(bytes);
@@ -314,7 +314,7 @@ impl Exchange {
         ControlFlow::Break(())
     }
 
-    /// Takes the head, or one that comes before it.
+    /// Takes the head, or an informational one before it.
     fn take_head(&self, bytes: &mut Vec<u8>) -> ControlFlow<()> {
         let Some(length) = bytes.windows(4).position(|end| end == b"\r\n\r\n") else {
             return ControlFlow::Break(());
@@ -344,7 +344,7 @@ impl Exchange {
             fields,
             framing: Cell::new(framing),
         };
-        // It was looked for here because there was none.
+        // Looked for only while there was none.
         let _ = self.head.set(head);
         ControlFlow::Continue(())
     }
@@ -390,7 +390,8 @@ impl Exchange {
         }
     }
 
-    /// Takes at most `left` bytes of the body; how many are left then. Breaks if there are none.
+    /// Takes at most `left` bytes of the body; returns how many are left. Breaks if there are no
+    /// bytes.
     fn take_body(&self, left: u64, bytes: &mut Vec<u8>) -> ControlFlow<(), u64> {
         if bytes.is_empty() {
             return ControlFlow::Break(());
@@ -414,11 +415,11 @@ fn length_is_digits(length: &str) -> bool {
     length.bytes().all(|byte| byte.is_ascii_digit())
 }
 
-/// What comes on one connection, cut into responses.
+/// The bytes of one connection, split into responses.
 pub(super) struct Received {
     pub(super) connection: MemoryConnection,
     unread: RefCell<Vec<u8>>,
-    /// Those whose responses are not complete, in the order in which they were sent.
+    /// Requests without a complete response, in the order in which they were sent.
     expected: RefCell<VecDeque<Rc<Exchange>>>,
 }
 
@@ -439,7 +440,7 @@ impl Received {
         self.unread.take()
     }
 
-    /// Lets the reactor do what there is to do, and reads what came of it.
+    /// Pumps the reactor, and parses what was received.
     pub(super) fn look(&self) {
         let arrived = self.connection.exchange("");
         let mut unread = self.unread.borrow_mut();

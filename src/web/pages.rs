@@ -63,7 +63,7 @@ pub fn forbidden() -> ErrorPage {
     ErrorPage::new(StatusCode::FORBIDDEN, "Sorry, you may not see this.")
 }
 
-/// What the page of an error is about.
+/// The subject of an error page.
 #[derive(Debug, Clone, Copy)]
 pub struct ErrorDetails<'r> {
     status: StatusCode,

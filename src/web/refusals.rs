@@ -1,4 +1,4 @@
-//! What a site refuses, with the status and the label of each reason.
+//! The reasons for which a site refuses requests, with the status and the label of each.
 
 use std::fmt;
 

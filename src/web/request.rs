@@ -22,14 +22,14 @@ use super::{Body, EntityTag, Rendered, RequestHead, Response, conditional};
 
 /// A request, with the means to answer it (Twisted's `twisted.web.server.Request`).
 ///
-/// It can be moved: into a callback, into a list of those who wait. Finishing consumes it, so
+/// It can be moved: into a callback, or into a list of waiting requests. Finishing consumes it, so
 /// nothing can be written to it afterwards:
 ///
 /// ```compile_fail
 /// # use prometheus_deferred::web::Request;
 /// fn render(request: Request) {
 ///     request.finish();
-///     request.finish(); // W-33: the compiler is the proof
+///     request.finish(); // does not compile: the request was consumed
 /// }
 /// ```
 ///
@@ -320,8 +320,7 @@ impl Request {
     /// wait for the client, and resumed when everything has been handed to the system (Twisted's
     /// `registerProducer(producer, True)`).
     ///
-    /// It is to be [unregistered](Self::unregister_producer) before the response is finished: one
-    /// that is left is removed then, with a log record. It is told to stop when the client goes away.
+    /// [Unregister](Self::unregister_producer) it before the response is finished; otherwise it is removed then, with a log record. `stop_producing` is called when the client goes away.
     ///
     /// # Errors
     ///
@@ -368,8 +367,8 @@ impl Request {
 
     /// Completes the response.
     ///
-    /// The result may be ignored: that a client has gone is no fault of the program's, and whoever
-    /// wants to know earlier asks [`notify_finish`](Self::notify_finish).
+    /// The result may be ignored. To learn earlier that the client has gone, use
+    /// [`notify_finish`](Self::notify_finish).
     pub fn finish(mut self) -> Finished {
         match self.exchange.take() {
             Some(exchange) => self.carrier.clone().finish(exchange),
@@ -548,11 +547,11 @@ impl Finished {
         !self.0
     }
 
-    /// The same as a `Result`, for those who want `?`.
+    /// The same as a `Result`, for use with `?`.
     ///
     /// # Errors
     ///
-    /// [`ClientGoneError`] if nobody was there to read the response.
+    /// [`ClientGoneError`] if the client had gone before it could read the response.
     pub fn into_result(self) -> Result<(), ClientGoneError> {
         if self.0 { Ok(()) } else { Err(ClientGoneError) }
     }

@@ -282,7 +282,7 @@ pub enum Rendered {
     Failed(Failure),
     /// The resource does not have the method of the request: status 405.
     NotAllowed,
-    /// Whoever holds the [`Request`] will finish it; see [`NOT_DONE_YET`].
+    /// The request is finished by the code that holds the [`Request`]; see [`NOT_DONE_YET`].
     NotDoneYet,
 }
 
@@ -293,7 +293,7 @@ pub enum Rendered {
 /// use std::cell::RefCell;
 /// use prometheus_deferred::web::{NOT_DONE_YET, Rendered, Request, Resource};
 ///
-/// /// Those who wait for the next piece of news.
+/// /// Requests that wait for the next piece of news.
 /// #[derive(Default)]
 /// struct News { waiting: RefCell<Vec<Request>> }
 ///
@@ -301,7 +301,7 @@ pub enum Rendered {
 ///     fn tell(&self, news: &str) {
 ///         for mut request in self.waiting.take() {
 ///             request.write(news);
-///             request.finish(); // those who have gone do not mind
+///             request.finish(); // does nothing if the client has gone
 ///         }
 ///     }
 /// }

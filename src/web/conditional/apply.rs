@@ -54,8 +54,8 @@ impl ResponseHead {
         self.set_unless_by_hand(header::ETAG, previous.map(|etag| etag.to_string()), &text);
     }
 
-    /// Sets the date if it is later than the one before (W-36), and the field unless that was set by
-    /// hand. Without effect outside of the years 1970 to 9999.
+    /// Sets the date if it is later than the one before, and the field unless it was set by hand.
+    /// Does nothing outside of the years 1970 to 9999.
     pub(in crate::web) fn set_last_modified(&mut self, when: SystemTime) {
         let Some(date) = HttpDate::from_system_time(when) else {
             return;

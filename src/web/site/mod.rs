@@ -119,28 +119,28 @@ impl Site {
         }
     }
 
-    /// What tells of the site, and drains it, while it serves.
+    /// Handle that describes the site and drains it while it serves.
     pub fn handle(&self) -> SiteHandle {
         SiteHandle::new(self.live.clone())
     }
 
-    /// How long a connection may stay open between two requests; `None` is for ever, and zero
-    /// closes it behind each response. The first request has at least the time for a
+    /// Sets how long a connection may stay open between two requests; `None` means no limit, and
+    /// zero closes it after each response. The first request has at least the time for a
     /// [head](Self::header_timeout).
     #[must_use]
     pub fn keep_alive(self, time: impl Into<Option<Duration>>) -> Self {
         self.with(|limits| limits.keep_alive = time.into())
     }
 
-    /// How long a request head may take from its first byte to its last, however steadily the
-    /// bytes come; `None` is for ever.
+    /// Sets how long a request head may take from its first byte to its last, however steadily the
+    /// bytes arrive; `None` means no limit.
     #[must_use]
     pub fn header_timeout(self, time: impl Into<Option<Duration>>) -> Self {
         self.with(|limits| limits.header_timeout = time.into())
     }
 
-    /// How long a request body that is collected may take, however steadily the bytes come; `None`
-    /// is for ever. A body that streams is held to [`min_bytes_per_second`] alone.
+    /// Sets how long a collected request body may take, however steadily the bytes arrive; `None`
+    /// means no limit. For a streamed body only [`min_bytes_per_second`] applies.
     ///
     /// [`min_bytes_per_second`]: Self::min_bytes_per_second
     #[must_use]
@@ -164,22 +164,22 @@ impl Site {
         })
     }
 
-    /// How long a response may wait for a client that takes none of it; each byte that the system
-    /// takes renews it. `None` is for ever.
+    /// Sets how long a response may wait for a client that reads none of it; each byte that the
+    /// system accepts restarts the time. `None` means no limit.
     #[must_use]
     pub fn write_timeout(self, time: impl Into<Option<Duration>>) -> Self {
         self.with(|limits| limits.write_timeout = time.into())
     }
 
-    /// How long a client may take to read, from the first moment that bytes wait for it until none
-    /// do, however steadily it reads; `None`, unless set, is for ever. An event stream whose client
-    /// keeps up is never held by this.
+    /// Sets how long a client may take to read, from the first moment that bytes wait for it until
+    /// none do, however steadily it reads (no limit unless set, or with `None`). An event stream
+    /// whose client keeps up is not affected.
     #[must_use]
     pub fn response_timeout(self, time: impl Into<Option<Duration>>) -> Self {
         self.with(|limits| limits.response_timeout = time.into())
     }
 
-    /// How long a connection that is to be closed waits for a peer that takes nothing any more.
+    /// Sets how long a connection that is being closed waits for a peer that reads nothing.
     #[must_use]
     pub fn abort_timeout(self, time: Duration) -> Self {
         self.with(|limits| limits.abort_timeout = time)
@@ -235,8 +235,9 @@ impl Site {
         self.with(|limits| limits.unread_output_bytes = bytes)
     }
 
-    /// How much of a request's body that nobody reads is thrown away behind its response, and for
-    /// how long, so that the connection can carry the next request. Where there is more, it closes.
+    /// Sets how much of an unread request body is read and dropped after the response, and for how
+    /// long, so that the connection can carry the next request. If more is left, the connection is
+    /// closed.
     #[must_use]
     pub fn discard(self, bytes: u64, time: Duration) -> Self {
         self.with(|limits| {
