@@ -57,7 +57,7 @@ pub fn react<R: Outcome<Value = ()>>(main: impl FnOnce(Reactor) -> R) -> ExitCod
         return ExitCode::from(request.code);
     }
     if log::log_enabled!(target: "reactor", log::Level::Error) {
-        crate::logging::error!(target: "reactor", "the Deferred of the program's main function failed: {failure:#?}");
+        crate::logging::error!(target: "reactor", "the main function given to react failed: {failure:#?}");
     } else {
         eprintln!("Error: {failure:?}");
     }

@@ -40,7 +40,7 @@ static DEFAULT: Mutex<DefaultAction> = Mutex::new(DefaultAction {
     deadly: Vec::new(),
 });
 
-/// Installed handlers; removed on drop.
+/// The signal handling of one reactor; ends on drop.
 pub(crate) struct Signals {
     pub(crate) socket: UnixStream,
     last: Arc<AtomicUsize>,

@@ -29,7 +29,7 @@
 //!   returns. A callback added to a Deferred that has fired runs before `add_callback` returns.
 //! - **A callback returns a `Result` or another Deferred.** With a Deferred, the chain waits for it
 //!   and continues with its result. A panic becomes a failure that holds a [`PanicError`].
-//! - **Every Deferred gets a result, if its resolver ends.** Dropping the resolver fires
+//! - **The end of a resolver is a result.** Dropping the resolver fires
 //!   [`AbandonedError`]; cancelling fires [`CancelledError`], or the result that the canceller
 //!   chooses.
 //! - **No failure is lost silently**: see [`on_unhandled`].

@@ -193,8 +193,8 @@ impl AcceptBackoff {
         let refused: u64 = self.refused.borrow().values().sum();
         crate::logging::warn!(
             target: "reactor",
-            "cannot accept connections on {address}: {error}; {refused} refused so far; \
-             raise the limit of open files (ulimit -n) or accept fewer connections"
+            "cannot accept connections on {address} ({refused} refused so far), and tries again \
+             after {REST:?}: {error}; if the process is out of descriptors, raise its limit (ulimit -n)"
         );
     }
 }

@@ -244,8 +244,8 @@ impl Reconnection {
         self
     }
 
-    /// Starts again with the first delay and no retries counted, as the server works. A delay that
-    /// is already running does not change.
+    /// Resets the delay to the first one and the retries to 0; call it once the server works. A delay
+    /// that is already running does not change.
     pub fn reset_delay(&self) {
         for one in self.0.tries.borrow_mut().iter_mut() {
             one.retries = 0;

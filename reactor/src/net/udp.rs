@@ -24,7 +24,8 @@ use crate::time::TimeSource;
 /// Maximum number of datagrams received in one turn.
 const DATAGRAMS_PER_TURN: usize = 64;
 
-/// How many times a datagram is sent again when the system reports an error of an earlier one.
+/// Maximum number of tries to send one datagram, when the system reports errors of earlier
+/// datagrams.
 const TRIES: usize = 4;
 
 /// Handles the datagrams that arrive at one port (Twisted's `DatagramProtocol`).
