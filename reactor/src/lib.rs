@@ -147,7 +147,7 @@ pub mod threads;
 pub mod time;
 mod triggers;
 
-/// The crate whose `Bytes` transports take, in the version that they take.
+/// The crate of the `Bytes` that transports take, in the right version.
 pub use bytes;
 pub use deferred::{
     AbandonedError, AlreadyCalledError, CancelledError, Canceller, Deferred, DeferredList,

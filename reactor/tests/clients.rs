@@ -251,9 +251,12 @@ fn what_cannot_be_looked_up_is_a_lookup_error() {
         ("panics:80", "\"panics\": panicked: out of names"),
         ("abandoned:80", "was dropped without firing it"),
         ("[fe80::1%eth0]:80", "\"fe80::1%eth0\": never heard of it"),
-        ("example.org", "\"example.org\": not a host and a port"),
-        ("example.org:http", "not a host and a port"),
-        ("::1:80", "not a host and a port"),
+        (
+            "example.org",
+            "\"example.org\" is no endpoint: write \"host:port\"",
+        ),
+        ("example.org:http", "is no endpoint: write"),
+        ("::1:80", "is no endpoint: write"),
     ] {
         let (told, text) = outcome(&reactor, address, Client::none());
         assert_eq!(

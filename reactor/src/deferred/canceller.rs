@@ -31,14 +31,14 @@ impl Canceller {
         Self { root }
     }
 
-    /// Cancels what the Deferred waits for, since its time is up.
+    /// Cancels the operation that the Deferred waits for, because its time limit is over.
     pub(super) fn time_is_up(&self, line: Line) {
         if let Some(root) = self.root.as_ref().and_then(Weak::upgrade) {
             chain::cancel(root, line, Why::TimeIsUp);
         }
     }
 
-    /// Cancels what the Deferred waits for, as [`Deferred::cancel`] does.
+    /// Cancels the operation that the Deferred waits for, as [`Deferred::cancel`] does.
     #[track_caller]
     pub fn cancel(&self) {
         if let Some(root) = self.root.as_ref().and_then(Weak::upgrade) {

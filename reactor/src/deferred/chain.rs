@@ -399,9 +399,10 @@ enum Progress {
     Pending,
     /// The canceller is running; it may still fire the Deferred.
     Cancelling,
-    /// The same, and the time is up: what stands for others ends now, whatever they do.
+    /// The same at the end of a time limit: a Deferred that stands for others ends now, even if
+    /// they do not.
     TimingOut,
-    /// Cancelled without a canceller: one late firing is accepted and ignored.
+    /// Cancelled without a canceller: one late firing is ignored.
     CancelledEarly,
     Fired,
 }
@@ -458,12 +459,12 @@ impl Chain {
     }
 }
 
-/// Why a chain is cancelled.
+/// The reason for which a chain is cancelled.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Why {
-    /// Somebody has asked for it.
+    /// `cancel` was called.
     Asked,
-    /// A time limit is over, which is to be the result.
+    /// A time limit is over, and the result is to be a TimeoutError.
     TimeIsUp,
 }
 
@@ -541,12 +542,12 @@ impl<T: 'static> Root<T> {
         }
     }
 
-    /// While the canceller runs: whether the time is up.
+    /// Whether the canceller runs because a time limit is over.
     pub(crate) fn is_timing_out(&self) -> bool {
         self.chain.progress.get() == Progress::TimingOut
     }
 
-    /// Drops a canceller that will not be called. A panic in that must not cost the result.
+    /// Drops a canceller that will not be called. A panic in its drop must not lose the result.
     fn drop_canceller(&self) {
         if let Some(canceller) = self.canceller.take()
             && let Err(payload) = catch(|| drop(canceller))
@@ -694,7 +695,8 @@ pub(crate) fn wake<T: 'static>(node: &Rc<dyn Source<T>>, root: &Rc<dyn ChainRoot
     resume(root);
 }
 
-/// Cancels what the chain waits for: its own root, or the innermost chain that it is suspended on.
+/// Cancels the operation that the chain waits for: its own root, or the innermost chain that
+/// suspends it.
 pub(crate) fn cancel(root: Rc<dyn ChainRoot>, at: Line, why: Why) {
     let mut others = Vec::new();
     let first = innermost(root, &mut others);

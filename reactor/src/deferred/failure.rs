@@ -247,7 +247,7 @@ impl Failure {
     }
 }
 
-/// What [`Failure::share`] keeps of an error that cannot be cloned.
+/// The texts that [`Failure::share`] copies from an error that cannot be cloned.
 #[derive(Debug, Clone)]
 struct ErrorText {
     text: String,

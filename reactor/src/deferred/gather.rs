@@ -9,9 +9,9 @@
 //!   ▲ ╌╌╌╌╌╌╌╌╌┘   ▲ ╌╌╌╌╌canceller╌╌╌╌┘
 //! ```
 //!
-//! The result has no canceller of its own to speak of: cancelling it cancels the inputs, and it
-//! then ends by its rule, at once or when the last input does so which had other plans. At the end of
-//! a time limit it does not wait for them, and fails.
+//! Cancelling the result cancels the inputs. The result then ends by its rule: at once, or when the
+//! last input ends that did not end when cancelled. At the end of a time limit it fails at once and
+//! does not wait for the inputs.
 
 use std::cell::Cell;
 use std::fmt;
@@ -141,7 +141,8 @@ fn cancel_inputs_of<T: 'static, R: Rule<T> + 'static>(
     Box::new(move |resolver| {
         if let Some(found) = gathering.upgrade() {
             found.is_cancelled.set(true);
-            // When the time is up, the rule has no say: what cancelling makes of the inputs is no result.
+            // At the end of a time limit the rule is not asked: results of cancelled inputs do not
+            // count.
             let given_up = resolver
                 .is_timing_out()
                 .then(|| (found.rule.take(), found.resolver.take()));

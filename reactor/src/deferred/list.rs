@@ -68,13 +68,13 @@ pub fn gather_results<T>(inputs: impl IntoIterator<Item = Deferred<T>>) -> Defer
 /// | `gatherResults(ds)`           | [`gather_results(ds)`](gather_results)           | `Vec<T>`                  |
 /// | `race(ds)`                    | [`race(ds)`](crate::race)           | `(usize, T)`              |
 ///
-/// Inputs that have fired before count at once, so the list may have fired when it is made.
-/// Cancelling it cancels every input, and it then ends by its rule from what they end with. Once it
-/// has fired, cancelling it leaves alone those that go on. At the end of a
-/// [time limit](crate::Deferred::add_timeout) the inputs are cancelled, and the list fails with
-/// [`TimeoutError`](crate::TimeoutError). To have the results that came in time, add the limit to each
-/// input, or use [`add_timeout_with`](crate::Deferred::add_timeout_with), which ends the list by its
-/// rule.
+/// Inputs that have fired already count at once, so the list may have fired when it is made.
+/// Cancelling the list cancels every input, and the list then ends by its rule, with the results of
+/// the inputs. After the list has fired, cancelling it does nothing to inputs that continue. At the
+/// end of a [time limit](crate::Deferred::add_timeout) the inputs are cancelled, and the list fails
+/// with [`TimeoutError`](crate::TimeoutError). To keep the results that came in time, add the limit
+/// to each input, or use [`add_timeout_with`](crate::Deferred::add_timeout_with), with which the
+/// list ends by its rule.
 ///
 /// ```
 /// use deferred_reactor::{Deferred, Failure, deferred_list};

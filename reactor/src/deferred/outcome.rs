@@ -13,10 +13,10 @@ use crate::guard::catch;
 
 /// What a callback returns: a `Result<U, Failure>`, or a `Deferred<U>` to wait for.
 ///
-/// `Box::pin(async { ... })` does as well, and is [spawned](super::spawn). There are just these,
-/// each a type of its own, which lets `Ok(x)` stand in a closure without saying what the error type
-/// is. (A future of any type cannot be among them: nobody can promise that `Result` is none.) The trait
-/// is sealed: other crates use it in bounds and cannot implement it.
+/// `Box::pin(async { ... })` works too, and is [spawned](super::spawn). Only these types implement
+/// `Outcome`, which lets a closure end in `Ok(x)` without naming the error type. (Futures of other
+/// types cannot implement it: the compiler would have to know that `Result` is not a future.) The
+/// trait is sealed: other crates use it in bounds and cannot implement it.
 ///
 /// | in Twisted, a callback      | here                                                       |
 /// |-----------------------------|------------------------------------------------------------|
@@ -32,7 +32,7 @@ use crate::guard::catch;
             Deferred with `spawn(...)`"
 )]
 pub trait Outcome: IntoStep<<Self as Outcome>::Value> {
-    /// What the chain goes on with.
+    /// The type of the value that the chain continues with.
     type Value: 'static;
 
     /// Converts into a Deferred; a `Result` becomes a fired one, without an allocation.
@@ -42,7 +42,7 @@ pub trait Outcome: IntoStep<<Self as Outcome>::Value> {
 mod sealed {
     use super::Step;
 
-    /// What only this module implements.
+    /// Methods that only this module implements.
     pub trait IntoStep<U: 'static>: Sized {
         fn into_step(self) -> Step<U>;
     }
@@ -137,7 +137,7 @@ pub(crate) fn call_for<R: Outcome>(
 
 /// What a callback returned.
 ///
-/// Slimmer than a [`Deferred`], and without its `Drop`: this is what the hot path carries.
+/// Smaller than a [`Deferred`], and without its `Drop`, for the hot path.
 #[allow(
     private_interfaces,
     reason = "public only to be named in a sealed trait"

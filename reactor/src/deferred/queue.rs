@@ -77,8 +77,8 @@ impl<T> DeferredQueue<T> {
         }
     }
 
-    /// Keeps at most so many objects that nobody has asked for yet. With 0, an object can only be
-    /// put when somebody waits for it.
+    /// Sets the maximum number of stored objects. With 0, `put` succeeds only while a consumer
+    /// waits.
     #[must_use]
     pub fn with_size(self, objects: usize) -> Self {
         let size = Some(objects);
@@ -89,7 +89,7 @@ impl<T> DeferredQueue<T> {
         self
     }
 
-    /// Lets at most so many wait for an object. With 0, nobody can.
+    /// Sets the maximum number of waiting consumers. With 0, `get` fails if the queue is empty.
     #[must_use]
     pub fn with_backlog(self, gets: usize) -> Self {
         let backlog = Some(gets);

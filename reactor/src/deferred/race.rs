@@ -11,8 +11,9 @@ use super::{Deferred, Failure, FailureGroup};
 /// The other inputs are cancelled before the callbacks of the race run. Their later results are
 /// dropped and not reported. Among inputs that have fired already, the first in order wins.
 ///
-/// Cancelling the race cancels every input. It then fails, unless a canceller comes up with a value. At
-/// the end of a [time limit](Deferred::add_timeout) it fails with [`TimeoutError`](crate::TimeoutError).
+/// Cancelling the race cancels every input. The race then fails, unless a canceller fires its input
+/// with a value. At the end of a [time limit](Deferred::add_timeout) the race fails with
+/// [`TimeoutError`](crate::TimeoutError).
 ///
 /// # Errors
 ///

@@ -126,12 +126,13 @@ impl<T> Resolver<T> {
         }
     }
 
-    /// For a canceller: whether it is called because the time is up, and the Deferred must end now.
+    /// For a canceller: whether it was called because a time limit is over, so that the Deferred
+    /// must end now.
     pub(super) fn is_timing_out(&self) -> bool {
         self.root.as_ref().is_some_and(|root| root.is_timing_out())
     }
 
-    /// Goes away for good: its Deferred waits until it is cancelled.
+    /// Drops the resolver without a result: the Deferred waits until it is cancelled.
     pub(super) fn never_fire(mut self) {
         self.abandons = false;
     }

@@ -83,9 +83,9 @@ struct Task<F, T: 'static> {
     /// Taken out while it is polled; `None` once it has ended.
     future: Cell<Option<F>>,
     status: Cell<Status>,
-    /// Where it was cancelled while it was being polled.
+    /// The source line that cancelled it while it was being polled.
     cancelled: Cell<Option<(Line, Why)>>,
-    /// What it awaits beside the chain that its own is noted to wait on: with `join` and `select`.
+    /// Chains that it awaits beside the one that its own chain waits for: with `join` and `select`.
     also_awaited: RefCell<Vec<Weak<dyn ChainRoot>>>,
 }
 
@@ -264,7 +264,7 @@ impl<F: 'static, T: 'static> ChainRoot for Task<F, T> {
         first
     }
 
-    /// It awaits no Deferred that could be cancelled in its place.
+    /// Called if the task awaits no Deferred that could be cancelled instead.
     fn cancel_root(self: Rc<Self>, at: Line, why: Why) {
         if self.status.get() != Status::Asleep {
             self.cancelled.set(Some((at, why)));

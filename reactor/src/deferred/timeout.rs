@@ -17,8 +17,7 @@ impl<T> Deferred<T> {
     /// have no time limit.
     ///
     /// A [list](crate::deferred_list) or a [race](crate::race) that is too slow fails with
-    /// [`TimeoutError`] at once, and its inputs are cancelled; what becomes of them is no part of the
-    /// result.
+    /// [`TimeoutError`] at once. Its inputs are cancelled, and their results are dropped.
     ///
     /// ```
     /// # use std::time::Duration;
@@ -43,9 +42,9 @@ impl<T> Deferred<T> {
 
     /// Like [`add_timeout`](Self::add_timeout), with a function that decides the result.
     ///
-    /// When the time is up and the Deferred has been cancelled, it gets the result as it stands,
-    /// usually a [`CancelledError`], and the timeout; what it returns is the new result. A list that was
-    /// cancelled ends by its rule, so the function may take what has come in time.
+    /// After the time limit, once the Deferred has been cancelled, the function gets its result,
+    /// usually a [`CancelledError`], and `timeout`; it returns the new result. A list that was
+    /// cancelled ends by its rule, so the function may use the results that came in time.
     ///
     /// ```
     /// # use std::time::Duration;

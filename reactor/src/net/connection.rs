@@ -78,7 +78,7 @@ pub(super) struct Flags {
     /// Nothing can be sent any more, although we have not closed the sending side.
     is_broken: Cell<bool>,
     input_end: Cell<InputEnd>,
-    /// The protocol wants no data for now.
+    /// The protocol has paused reading.
     pub(super) is_paused: Cell<bool>,
     /// The protocol keeps input, and has requested a call for it.
     pub(super) delivers_again: Cell<bool>,
@@ -93,8 +93,8 @@ pub(super) struct Flags {
     interruption: Cell<Interruption>,
     /// `connection_made` has been called.
     has_begun: Cell<bool>,
-    /// Much was queued, or could not be sent at once, or the protocol has asked for it: it is told
-    /// when everything has gone.
+    /// `write_drained` is due once everything is sent: much was queued, not everything could be
+    /// sent at once, or the protocol has requested it.
     has_backlog: Cell<bool>,
     /// `write_blocked` has been called.
     is_told_blocked: Cell<bool>,
@@ -102,25 +102,25 @@ pub(super) struct Flags {
     has_connector: Cell<bool>,
 }
 
-/// What becomes of the sending side.
+/// The state of the sending side.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) enum Sending {
     #[default]
     Open,
-    /// It is to be shut down once everything is sent.
+    /// Shut down once everything is sent.
     Closes,
-    /// It is shut down.
+    /// Shut down.
     Closed,
 }
 
-/// What is known of the end of the input.
+/// How much is known of the end of the input.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 enum InputEnd {
     #[default]
     Open,
-    /// The protocol was told that the peer has closed its side, behind input that it does not read.
+    /// `peer_closed` has been called.
     Told,
-    /// It was read.
+    /// The end was read.
     Read,
 }
 
@@ -542,7 +542,8 @@ impl Connection {
         self.with_queue(|output| !output.is_empty()) == Some(true)
     }
 
-    /// `true` once everything is sent; `false` when the system, or this turn, takes no more.
+    /// Returns `true` once everything is sent; `false` when the system accepts no more or the
+    /// turn's limit is reached.
     #[inline]
     fn send(&self, output: &mut Output) -> io::Result<bool> {
         let stream = self.stream.borrow();

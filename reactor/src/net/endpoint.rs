@@ -21,10 +21,11 @@ const DEFAULT_ATTEMPT_DELAY: Duration = Duration::from_millis(250);
 
 /// A TCP port to connect to (Twisted's `HostnameEndpoint` and `TCP4ClientEndpoint`).
 ///
-/// Made out of `"host:port"`, `(host, port)` or a `SocketAddr`, or a description such as
-/// `"tcp:host=example.org:port=80:timeout=5"` (Twisted's `clientFromString`). The host is a name or an IP
-/// address; an IPv6 address before a colon stands in brackets. A text that is none of this fails when it
-/// is connected to, like a name that does not exist; [`str::parse`] tells at once what is wrong with it.
+/// Made from `"host:port"`, `(host, port)`, a `SocketAddr`, or a description such as
+/// `"tcp:host=example.org:port=80:timeout=5"` (Twisted's `clientFromString`). The host is a name or
+/// an IP address; write an IPv6 address in brackets (`"[::1]:80"`). Other text is accepted here,
+/// and connecting to it fails as for a name that does not exist; [`str::parse`] reports the error
+/// at once.
 ///
 /// ```
 /// use std::time::Duration;
@@ -95,15 +96,15 @@ impl TcpClientEndpoint {
             .unwrap_or_else(|error| Self::with_host(Host::Invalid(error)))
     }
 
-    /// `host:port`. `None` if it is not that.
+    /// Parses `host:port`. `None` if the text has another form.
     fn parse_short(text: &str) -> Option<Self> {
         if let Ok(address) = text.parse() {
             return Some(Self::with_host(Host::Address(address)));
         }
         let (host, port) = text.rsplit_once(':')?;
         let port = port.parse().ok()?;
-        // A colon that is left belongs to an IPv6 address, and then there is no telling which colon the
-        // port begins at; unless the address is in brackets, as one with a zone is.
+        // Another colon in the host means an IPv6 address without brackets, in which the port is
+        // ambiguous. An address with a zone is in brackets.
         let host = match host.contains(':') {
             true => host.strip_prefix('[')?.strip_suffix(']')?,
             false => host,
@@ -152,8 +153,8 @@ impl fmt::Display for TcpClientEndpoint {
 impl FromStr for TcpClientEndpoint {
     type Err = EndpointError;
 
-    /// Reads `"host:port"`, or a description such as `"tcp:host=example.org:port=80:timeout=5"`, whose
-    /// host and port may stand without their names (`"tcp:example.org:80"`).
+    /// Parses `"host:port"`, or a description such as `"tcp:host=example.org:port=80:timeout=5"`.
+    /// Host and port may be given without their names (`"tcp:example.org:80"`).
     fn from_str(text: &str) -> Result<Self, EndpointError> {
         let arguments = ["host", "port", "timeout", "bindAddress"];
         if let Some(found) = Description::parse(text, "tcp", &arguments, 2) {
@@ -296,8 +297,8 @@ impl<P: AsRef<Path>> From<P> for UnixServerEndpoint {
 
 /// A place to connect to: a TCP port, or a UNIX socket.
 ///
-/// Made out of what a [`TcpClientEndpoint`] is made of, or out of a [`UnixClientEndpoint`]. A text may also
-/// be the description of a UNIX socket, `"unix:/path"`:
+/// Made from everything that a [`TcpClientEndpoint`] is made from, or from a
+/// [`UnixClientEndpoint`]. A text may also describe a UNIX socket, `"unix:/path"`:
 ///
 /// ```
 /// use deferred_reactor::net::ClientEndpoint;
@@ -356,7 +357,7 @@ impl<T: Into<TcpClientEndpoint>> From<T> for ClientEndpoint {
 impl FromStr for ClientEndpoint {
     type Err = EndpointError;
 
-    /// Reads the text of a [`TcpClientEndpoint`], or `"unix:/path"`.
+    /// Parses the text of a [`TcpClientEndpoint`], or `"unix:/path"`.
     fn from_str(text: &str) -> Result<Self, EndpointError> {
         #[cfg(unix)]
         if text.starts_with("unix:") {
@@ -370,8 +371,8 @@ impl FromStr for ClientEndpoint {
 impl FromStr for UnixClientEndpoint {
     type Err = EndpointError;
 
-    /// Reads `"unix:/path"`, with `timeout=5` behind it or not, or a path that begins with a slash. On
-    /// Linux, a name behind `unix:@` is in the abstract namespace.
+    /// Parses `"unix:/path"`, optionally followed by `:timeout=5`, or a path that begins with a
+    /// slash. On Linux, `unix:@` begins a name in the abstract namespace.
     fn from_str(text: &str) -> Result<Self, EndpointError> {
         let (path, rest) = read_path(text, &["path", "timeout"])?;
         let mut endpoint = Self::new(path);
@@ -388,8 +389,8 @@ impl FromStr for UnixClientEndpoint {
 impl FromStr for UnixServerEndpoint {
     type Err = EndpointError;
 
-    /// Reads `"unix:/path"`, with `mode=660` behind it or not, or a path that begins with a slash. On
-    /// Linux, a name behind `unix:@` is in the abstract namespace.
+    /// Parses `"unix:/path"`, optionally followed by `:mode=660`, or a path that begins with a
+    /// slash. On Linux, `unix:@` begins a name in the abstract namespace.
     fn from_str(text: &str) -> Result<Self, EndpointError> {
         let (path, rest) = read_path(text, &["path", "mode"])?;
         let mut endpoint = Self::new(path);
@@ -404,7 +405,7 @@ impl FromStr for UnixServerEndpoint {
     }
 }
 
-/// The path, and what else a description says.
+/// Returns the path, and the other arguments of a description.
 #[cfg(unix)]
 fn read_path(
     text: &str,

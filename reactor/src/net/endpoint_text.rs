@@ -1,8 +1,8 @@
-//! Endpoints as text, as a configuration file or an argument holds them.
+//! Endpoints as text, for configuration files and arguments.
 //!
-//! A description is a kind and its arguments with colons between them, as in Twisted's
-//! `clientFromString` and `serverFromString`. An argument is `name=value`, or stands alone in the
-//! place that the kind gives it. A backslash takes the character behind it as it is.
+//! A description is a kind followed by arguments, separated by colons, as in Twisted's
+//! `clientFromString` and `serverFromString`. An argument is `name=value`, or a value alone, in the
+//! order that the kind defines. A backslash escapes the next character.
 //!
 //! | kind   | arguments, those with a place first                  |
 //! |--------|-------------------------------------------------------|
@@ -14,11 +14,11 @@ use std::error::Error;
 use std::fmt;
 use std::time::Duration;
 
-/// Why a text is no endpoint.
+/// A text that is not an endpoint.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct EndpointError {
-    /// The text as it came.
+    /// The text as it was given.
     pub text: String,
     /// What is wrong with it.
     pub problem: EndpointProblem,
@@ -28,32 +28,32 @@ pub struct EndpointError {
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum EndpointProblem {
-    /// It is neither a host and a port, nor does it begin with a kind that is known here.
+    /// It is neither a host and a port, nor does it begin with a known kind.
     NotAnEndpoint,
     /// It is no interface and port to listen on.
     NotAnAddress,
     /// An argument is missing.
     Missing {
-        /// Its name.
+        /// The name of the argument.
         argument: &'static str,
     },
-    /// The kind has no such argument.
+    /// The kind has no argument of this name.
     Unknown {
-        /// The argument as it stands there.
+        /// The argument as it was given.
         argument: String,
     },
-    /// An argument is there twice.
+    /// An argument was given twice.
     Twice {
-        /// Its name.
+        /// The name of the argument.
         argument: &'static str,
     },
-    /// The value of an argument is of another type.
+    /// The value of an argument has the wrong form.
     Value {
         /// The name of the argument.
         argument: &'static str,
-        /// The value as it stands there.
+        /// The value as it was given.
         value: String,
-        /// What it should be.
+        /// The expected form.
         wanted: &'static str,
     },
 }
@@ -102,16 +102,16 @@ impl fmt::Display for EndpointError {
 
 impl Error for EndpointError {}
 
-/// The arguments of a description, each with its name.
+/// The arguments of a description, with their names.
 pub(super) struct Description {
     text: String,
     arguments: Vec<(&'static str, String)>,
 }
 
 impl Description {
-    /// `text` without its kind. `None` if it is not of this kind.
+    /// Parses `text` as a description of this kind. `None` if it is of another kind.
     ///
-    /// The first of `known` that are `placed` may stand without their names, in this order.
+    /// The first `placed` arguments of `known` may be given without their names, in this order.
     pub(super) fn parse(
         text: &str,
         kind: &str,
@@ -153,7 +153,7 @@ impl Description {
         Ok(())
     }
 
-    /// Takes an argument that must be there.
+    /// Takes a required argument.
     pub(super) fn required(&mut self, argument: &'static str) -> Result<String, EndpointError> {
         self.optional(argument)
             .filter(|value| !value.is_empty())
@@ -185,7 +185,7 @@ impl Description {
         })
     }
 
-    /// Takes the argument `port`, which must be there.
+    /// Takes the required argument `port`.
     pub(super) fn port(&mut self) -> Result<u16, EndpointError> {
         let port = self.required("port")?;
         self.read("port", port, "a number up to 65535", |port| {
@@ -193,7 +193,7 @@ impl Description {
         })
     }
 
-    /// The argument `timeout`, if there is one.
+    /// Takes the argument `timeout`, if it is given.
     pub(super) fn timeout(&mut self) -> Result<Option<Duration>, EndpointError> {
         self.optional("timeout")
             .map(|value| {
@@ -212,7 +212,7 @@ impl Description {
     }
 }
 
-/// The arguments between the colons, with their names where they have some.
+/// Splits at colons; returns arguments with their names, if they have one.
 fn split(text: &str) -> Vec<(Option<String>, String)> {
     let mut arguments = Vec::new();
     let (mut name, mut value) = (None, String::new());

@@ -4,7 +4,7 @@ use std::error::Error;
 use std::fmt;
 use std::io;
 
-/// The peer closed the connection, or we did, and everything was sent.
+/// The connection was closed cleanly by the peer or by this side, and everything was sent.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ConnectionDone;

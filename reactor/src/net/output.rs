@@ -138,7 +138,7 @@ impl Output {
         }
     }
 
-    /// Sends once; how many bytes the system took.
+    /// Makes one system call; returns how many bytes the system has accepted.
     #[inline]
     pub(crate) fn send(&mut self, mut to: impl Write) -> io::Result<usize> {
         let taken = match self.pieces.len() {

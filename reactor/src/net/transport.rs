@@ -101,7 +101,7 @@ impl Transport {
 
     /// Number of bytes queued and not yet accepted by the system.
     pub fn buffered(&self) -> usize {
-        // One that is lost has no queue.
+        // A lost connection has no queue.
         let connection = self.0.upgrade();
         connection.map_or(0, |connection| {
             connection.with_queue(|output| output.len()).unwrap_or(0)

@@ -112,13 +112,13 @@ pub trait LineProtocol: 'static {
         lines.lose_connection();
     }
 
-    /// The peer will send no more, and there is input that was not delivered, since the transport is
-    /// paused; see [`Protocol::peer_closed`].
+    /// The peer has closed its side while the transport is paused, and input is left to be
+    /// delivered; see [`Protocol::peer_closed`].
     fn peer_closed(&mut self, lines: &LineTransport) {
         let _ = lines;
     }
 
-    /// Our sending side is closed; see [`Protocol::write_connection_lost`].
+    /// The sending side is closed; see [`Protocol::write_connection_lost`].
     fn write_connection_lost(&mut self, lines: &LineTransport) {
         let _ = lines;
     }

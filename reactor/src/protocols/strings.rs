@@ -81,13 +81,13 @@ pub trait StringProtocol: 'static {
         strings.lose_connection();
     }
 
-    /// The peer will send no more, and there is input that was not delivered, since the transport is
-    /// paused; see [`Protocol::peer_closed`].
+    /// The peer has closed its side while the transport is paused, and input is left to be
+    /// delivered; see [`Protocol::peer_closed`].
     fn peer_closed(&mut self, strings: &StringTransport) {
         let _ = strings;
     }
 
-    /// Our sending side is closed; see [`Protocol::write_connection_lost`].
+    /// The sending side is closed; see [`Protocol::write_connection_lost`].
     fn write_connection_lost(&mut self, strings: &StringTransport) {
         let _ = strings;
     }

@@ -345,12 +345,12 @@ impl Reactor {
         self.0.meter.set_limit(limit.into());
     }
 
-    /// The present moment; see [`ReactorTime::now`].
+    /// The current time; see [`ReactorTime::now`].
     pub fn now(&self) -> Instant {
         self.0.time.now()
     }
 
-    /// Makes a call once `delay` has passed; see [`ReactorTime::call_later`]. For a result, see
+    /// Calls `call` after `delay`; see [`ReactorTime::call_later`]. For a result, see
     /// [`defer_later`](crate::defer_later).
     ///
     /// ```

@@ -116,18 +116,17 @@ const MOST_TURNS: u32 = 1_000_000;
 
 /// A reactor without a system, for tests (Twisted's `MemoryReactorClock`).
 ///
-/// [`reactor`](Self::reactor) is the [`Reactor`] itself, for code that takes one and for what it has beside
-/// the methods here. The test drives it:
+/// [`reactor`](Self::reactor) returns the [`Reactor`], for code that takes one and for its other methods. The test drives it:
 ///
 /// | call                           | effect                                                      |
 /// |--------------------------------|-------------------------------------------------------------|
-/// | [`turn`](Self::turn)           | one turn                                                    |
-/// | [`pump`](Self::pump)           | turns, until nothing is left to do at this moment           |
-/// | [`advance`](Self::advance)     | time pass, and at each moment what is due in it             |
-/// | [`run`](Self::run)             | time pass until it is stopped                               |
+/// | [`turn`](Self::turn)           | makes one turn                                              |
+/// | [`pump`](Self::pump)           | makes turns until no work is left at the current time       |
+/// | [`advance`](Self::advance)     | moves the clock, and does the work that becomes due         |
+/// | [`run`](Self::run)             | moves the clock until the reactor is stopped                |
 ///
-/// The first turn starts it, with its startup triggers. A turn after [`stop`](Self::stop) shuts it
-/// down, and then there are no more, unless it is [started](Self::start) again.
+/// The first turn starts the reactor, with its startup triggers. A turn after [`stop`](Self::stop)
+/// shuts it down; further turns do nothing unless it is [started](Self::start) again.
 ///
 /// These calls do nothing inside a callback: the current turn continues.
 pub struct MemoryReactor(Rc<Driver>);
@@ -183,7 +182,7 @@ impl MemoryReactor {
     ///
     /// # Errors
     ///
-    /// [`CannotListenError`] if the address is taken or none.
+    /// [`CannotListenError`] if the address is in use or invalid.
     #[track_caller]
     pub fn listen_tcp(
         &self,
@@ -193,7 +192,7 @@ impl MemoryReactor {
         self.0.reactor.listen_tcp(address, factory)
     }
 
-    /// See [`Reactor::connect_tcp`]; it reaches the ports of this reactor.
+    /// See [`Reactor::connect_tcp`]. Only ports of this reactor can be reached.
     #[track_caller]
     pub fn connect_tcp(
         &self,
@@ -203,7 +202,7 @@ impl MemoryReactor {
         self.0.reactor.connect_tcp(address, factory)
     }
 
-    /// See [`Reactor::connect_protocol`]; it reaches the ports of this reactor.
+    /// See [`Reactor::connect_protocol`]. Only ports of this reactor can be reached.
     #[track_caller]
     pub fn connect_protocol(
         &self,
@@ -213,18 +212,18 @@ impl MemoryReactor {
         self.0.reactor.connect_protocol(endpoint, protocol)
     }
 
-    /// Makes a call once `delay` has passed; see [`ReactorTime::call_later`].
+    /// Calls `call` after `delay`; see [`ReactorTime::call_later`].
     #[track_caller]
     pub fn call_later(&self, delay: Duration, call: impl FnOnce() + 'static) -> DelayedCall {
         self.0.reactor.call_later(delay, call)
     }
 
-    /// The calls that are waiting, in the order in which they are due.
+    /// The waiting delayed calls, in the order in which they are due.
     pub fn delayed_calls(&self) -> Vec<DelayedCall> {
         self.0.reactor.delayed_calls()
     }
 
-    /// The present moment of its clock.
+    /// The current time of its clock.
     pub fn now(&self) -> Instant {
         self.0.clock.now()
     }
@@ -238,37 +237,37 @@ impl MemoryReactor {
         self.0.reactor.spawn(future)
     }
 
-    /// What other threads reach it through; see [`Reactor::remote`].
+    /// A handle through which other threads reach it; see [`Reactor::remote`].
     pub fn remote(&self) -> RemoteReactor {
         self.0.reactor.remote()
     }
 
-    /// Runs until it is [stopped](Self::stop), and lets time pass as delayed calls want it; see
+    /// Runs until it is [stopped](Self::stop), and moves the clock to each delayed call; see
     /// [`Reactor::run`].
     ///
     /// # Errors
     ///
-    /// As for [`Reactor::run`]; in particular [`NothingLeftError`], where it would wait for ever.
+    /// As for [`Reactor::run`]; [`NothingLeftError`] if nothing is left to wait for.
     pub fn run(&self) -> Result<(), Failure> {
         self.0.reactor.run()
     }
 
-    /// Asks it to stop, which the next turns do; see [`Reactor::stop`].
+    /// Stops the reactor, which the next turns carry out; see [`Reactor::stop`].
     ///
     /// # Errors
     ///
-    /// [`ReactorNotRunningError`] if it does not run, or was asked to stop before.
+    /// [`ReactorNotRunningError`] if it is not running, or is stopping already.
     pub fn stop(&self) -> Result<(), ReactorNotRunningError> {
         self.0.reactor.stop()
     }
 
-    /// Whether it runs; see [`Reactor::is_running`].
+    /// Returns `true` while it runs; see [`Reactor::is_running`].
     pub fn is_running(&self) -> bool {
         self.0.reactor.is_running()
     }
 
-    /// Starts it: runs the startup triggers. Only needed after it was stopped, or to see what that
-    /// alone does.
+    /// Starts the reactor: runs the startup triggers. Needed only after a stop, or to test the
+    /// start alone.
     ///
     /// # Errors
     ///
@@ -334,8 +333,8 @@ impl MemoryReactor {
         MemoryConnection::new(&self.0, wire)
     }
 
-    /// The test connects to a port that was opened by [`listen_tcp`](Self::listen_tcp), whose factory
-    /// makes a protocol in the next turn.
+    /// Connects the test to a port opened by [`listen_tcp`](Self::listen_tcp), whose factory makes
+    /// a protocol in the next turn.
     ///
     /// # Errors
     ///

@@ -1,7 +1,8 @@
 //! Time: delayed calls, and the clocks that make them.
 //!
-//! Whatever needs time takes a [`ReactorTime`]: the [`Reactor`](crate::Reactor) in a program, a
-//! [`Clock`] in a test. Both hand out the same [`DelayedCall`]. [`defer_later`], [`LoopingCall`] and [`Cooperator`] work on either.
+//! Code that needs time takes a [`ReactorTime`]: the [`Reactor`](crate::Reactor) in a program, a
+//! [`Clock`] in a test. Both return the same [`DelayedCall`]. [`defer_later`], [`LoopingCall`] and
+//! [`Cooperator`] work with either.
 
 mod ambient_clock;
 mod clock;

@@ -125,7 +125,7 @@ impl Connection {
         if self.flags.input_end.get() == InputEnd::Read
             && self.flags.interruption.get() == Interruption::None
         {
-            // The old protocol was told, too.
+            // The old protocol was notified as well.
             let is_there = self.call(core, |protocol, transport| {
                 protocol.read_connection_lost(transport);
                 Ok(())
