@@ -11,8 +11,8 @@
 ///
 /// A body that is announced as longer than `max_bytes` is answered with 413 before any of it has
 /// come; one that turns out to be longer is cut off, with 413 while nothing else was answered. A
-/// client that waits for `100 Continue` is told to go on when the body is to be collected, or when a
-/// streamed one is first read.
+/// client that waits for `100 Continue` gets it when the body is to be collected, or when a streamed
+/// body is first read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum BodyPolicy {

@@ -76,10 +76,9 @@
 //!
 //! # Testing a site
 //!
-//! On a [`MemoryReactor`](crate::testing::MemoryReactor), a site is what it is in the program, and a
-//! test needs no port, no waiting and no thread. Requests are made by
-//! [`memory.get`](crate::testing::SendRequests::get) and its like. What is measured takes exactly as
-//! long as the test lets pass:
+//! On a [`MemoryReactor`](crate::testing::MemoryReactor), a site works as in the program, and a test
+//! needs no port, no waiting and no thread. [`memory.get`](crate::testing::SendRequests::get) and the
+//! like make requests. A measured time is exactly the time by which the test moves the clock:
 //!
 //! ```
 //! use std::time::Duration;

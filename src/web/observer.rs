@@ -12,8 +12,8 @@ use super::{RefusalReason, RequestHead};
 /// The methods run on the reactor's thread, in the middle of its work: they count, and return. A
 /// site without an observer pays nothing for this. Every connection that is opened is closed once;
 /// every request that begins ends once, also when it was refused for its body, when its resource
-/// panics, and when the reactor stops. A request whose head was refused never begins: it is told by
-/// [`refused`](Self::refused) alone.
+/// panics, and when the reactor stops. For a request whose head was refused, only
+/// [`refused`](Self::refused) is called.
 ///
 /// ```
 /// use std::{cell::Cell, rc::Rc};

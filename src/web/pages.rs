@@ -1,7 +1,7 @@
 //! Pages of errors, as resources (Twisted's `twisted.web.pages`), and in the form that the client
 //! asks for.
 //!
-//! Each resource is a leaf, so every path below it gives the same page. What is put into a page is
+//! Each resource is a leaf, so every path below it gives the same page. Texts in a page are
 //! escaped.
 
 use std::borrow::Cow;
@@ -58,7 +58,7 @@ pub fn not_found() -> ErrorPage {
     ErrorPage::new(StatusCode::NOT_FOUND, "Sorry, there is nothing here.")
 }
 
-/// The page for what is not shown to everybody: status 403.
+/// The page for a resource that this client may not see: status 403.
 pub fn forbidden() -> ErrorPage {
     ErrorPage::new(StatusCode::FORBIDDEN, "Sorry, you may not see this.")
 }
@@ -83,7 +83,7 @@ impl<'r> ErrorDetails<'r> {
         self.message
     }
 
-    /// What was asked for; `None` where that could not be understood.
+    /// The head of the request; `None` if it could not be parsed.
     pub fn head(&self) -> Option<&'r RequestHead> {
         self.head
     }

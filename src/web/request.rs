@@ -435,12 +435,11 @@ impl Request {
 
     /// Goes on with another protocol on the same connection, if the client has asked for it in its
     /// `Upgrade` field (RFC 9110, 7.8): answers `101 Switching Protocols`, with the fields that were
-    /// set on the request, and hands the connection to what `make` gives, with the bytes that came
-    /// behind the request.
+    /// set on the request, and passes the connection to the protocol that `make` returns, with the bytes
+    /// that followed the request.
     ///
-    /// What is returned is the answer of the resource. A client that did not ask for this protocol
-    /// is answered with 426 and its name. Bytes behind a request with an `Upgrade` field that is not
-    /// followed are the next request.
+    /// Return the result from the resource. A client that did not ask for this protocol gets 426 with
+    /// the protocol's name. If the `Upgrade` field is ignored, the bytes that follow are the next request.
     ///
     /// ```
     /// use bytes::Bytes;

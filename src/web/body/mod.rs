@@ -17,8 +17,8 @@
 //! | reads                  | breaks off, or is too slow                | a [`BodyError`]                |
 //! | drops the body         | goes on sending                           |                                |
 //!
-//! What is left of a body that was dropped is read and thrown away, up to a limit; beyond it the
-//! connection closes behind the response.
+//! The rest of a dropped body is read and discarded, up to a limit; if more is left, the connection
+//! closes after the response.
 
 mod error;
 mod file;
@@ -43,9 +43,9 @@ pub use source::{BodySource, ByFunction, ByIterator, ByItself};
 
 /// A body that is read as it comes (what Twisted's `deliverBody` delivers).
 ///
-/// [`Request::take_body`](super::Request::take_body) gives that of a request whose resource asked
-/// for [`BodyPolicy::Stream`](super::BodyPolicy::Stream); for other requests it is already there as
-/// a whole, and is read as one piece.
+/// [`Request::take_body`](super::Request::take_body) returns it. The body streams if the resource asked
+/// for [`BodyPolicy::Stream`](super::BodyPolicy::Stream); otherwise it was collected before, and is read
+/// as one piece.
 ///
 /// ```
 /// use prometheus_deferred::web::{Body, Klein, Request};

@@ -135,7 +135,7 @@ impl Klein {
     ///
     /// # Errors
     ///
-    /// What is wrong with the pattern.
+    /// An error that says what is wrong with the pattern.
     #[track_caller]
     pub fn try_route<R: Into<Rendered>>(
         &mut self,

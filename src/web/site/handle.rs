@@ -67,8 +67,8 @@ impl SiteHandle {
     ///
     /// Clients that wait in the ports' queues are accepted, and then the ports close. Connections
     /// without a request close at once. Requests that are being handled are finished, with
-    /// `Connection: close`; those that last, such as event streams, are told by
-    /// [`Request::notify_drain`](crate::web::Request::notify_drain). The Deferred fires when the
+    /// `Connection: close`. For long responses, such as event streams,
+    /// [`Request::notify_drain`](crate::web::Request::notify_drain) fires. The Deferred fires when the
     /// last byte of the last response was handed to the system, or after `deadline`, when the
     /// connections that are left are cut off with a reset, so that no client takes a part of a
     /// response for the whole. It never fails.

@@ -273,11 +273,11 @@ impl Site {
         self
     }
 
-    /// Makes the pages of errors: of refusals, of 404, 405, 413 and 500, and of
+    /// Sets the function that makes error pages: of refusals, of 404, 405, 413 and 500, and of
     /// [`pages`](super::pages).
     ///
-    /// Unless set, they are HTML for clients that ask for it, JSON (RFC 9457) for those that ask
-    /// for that, and plain text for others. The status of the answer is that of the error, whatever
+    /// Unless set, error pages are HTML or JSON (RFC 9457) for clients that ask for it, and plain text
+    /// for others. The status of the answer is that of the error, whatever
     /// the page says.
     ///
     /// ```
