@@ -87,7 +87,7 @@ impl<T: 'static, R: Rule<T>> Gathering<T, R> {
     fn ended(&self, index: usize, made: Line, result: Result<T, Failure>) {
         let is_reported = match &result {
             Ok(_) => false,
-            // Whoever cancels a list expects its inputs to be cancelled.
+            // Cancelling a list cancels its inputs, so their CancelledErrors are expected.
             Err(failure) if self.is_cancelled.get() && failure.is::<CancelledError>() => false,
             Err(_) => !self.terms.consumes_errors,
         };

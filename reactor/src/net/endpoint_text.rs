@@ -20,11 +20,11 @@ use std::time::Duration;
 pub struct EndpointError {
     /// The text as it was given.
     pub text: String,
-    /// What is wrong with it.
+    /// Why it is not an endpoint.
     pub problem: EndpointProblem,
 }
 
-/// What is wrong with the text of an endpoint.
+/// Why a text is not an endpoint.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum EndpointProblem {

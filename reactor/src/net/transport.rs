@@ -34,7 +34,7 @@ use crate::time::TimeSource;
 /// use std::{cell::RefCell, rc::Rc};
 /// use deferred_reactor::{Failure, net::{Protocol, Transport}, testing::MemoryReactor};
 ///
-/// /// Everybody who is connected, to be told things by anybody.
+/// /// The transports of all connected clients, to send them messages.
 /// #[derive(Clone, Default)]
 /// struct Everybody(Rc<RefCell<Vec<Transport>>>);
 ///

@@ -11,7 +11,7 @@
 //! use deferred_reactor::protocols::{ConnectionTimeout, TimeoutProtocol};
 //! use deferred_reactor::protocols::{LineProtocol, LineReceiver, LineTransport};
 //!
-//! /// Answers each line with its length, and hangs up on those who say nothing for a minute.
+//! /// Answers each line with its length, and closes connections that are silent for a minute.
 //! struct Lengths { patience: ConnectionTimeout }
 //!
 //! impl LineProtocol for Lengths {

@@ -1,14 +1,12 @@
 //! Delayed calls in the order of their deadlines.
 //!
-//! [`Timers`] never reads the clock: `now` is always an argument, which is what lets a test move
-//! time by hand. It is a binary heap beside a slab. A heap entry is not touched when its call is
-//! cancelled or put off; it is found out to be stale when it comes to the top:
+//! [`Timers`] never reads the clock: `now` is always an argument, so that a test can move time by hand. It is a binary heap beside a slab. A heap entry does not change when its call is cancelled or postponed; it is recognised as stale when it reaches the top:
 //!
-//! - to cancel frees the slot and leaves a stale entry behind; when more than half of the heap is
-//!   stale, it is rebuilt, so that cancelling costs O(1) and leaves no garbage that grows;
-//! - to put off only writes the new deadline (4 ns; a connection does this for every request);
-//!   the entry moves once, when the old deadline comes;
-//! - to bring forward pushes a second entry.
+//! - cancelling frees the slot and leaves a stale entry; when more than half of the heap is stale,
+//!   it is rebuilt. So cancelling costs O(1), and stale entries do not accumulate;
+//! - postponing only writes the new deadline (4 ns; a connection does this for every request); the
+//!   entry moves once, when the old deadline comes;
+//! - bringing forward pushes a second entry.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;

@@ -277,8 +277,7 @@ impl Site {
     /// [`pages`](super::pages).
     ///
     /// Unless set, error pages are HTML or JSON (RFC 9457) for clients that ask for it, and plain text
-    /// for others. The status of the answer is that of the error, whatever
-    /// the page says.
+    /// for others. The status of the answer is that of the error, whatever the page says.
     ///
     /// ```
     /// use prometheus_deferred::web::{Response, Site, Tree};
