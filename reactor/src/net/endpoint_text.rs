@@ -185,7 +185,7 @@ impl Description {
         })
     }
 
-    /// Takes the argument `port`, which must be there.
+    /// Takes the required argument `port`.
     pub(super) fn port(&mut self) -> Result<u16, EndpointError> {
         let port = self.required("port")?;
         self.read("port", port, "a number up to 65535", |port| {

@@ -1,4 +1,4 @@
-//! Where a TCP or UDP port is opened.
+//! Addresses of TCP and UDP ports.
 
 use std::fmt;
 use std::io;
@@ -9,11 +9,11 @@ use super::endpoint_text::{Description, EndpointError, EndpointProblem};
 
 /// The interface and the port to listen on (Twisted's `TCP4ServerEndpoint`).
 ///
-/// Made out of `"127.0.0.1:8000"`, `"localhost:8000"`, `("::1", 8000)`, a `SocketAddr` or several; or out
-/// of a description such as `"tcp:port=8000:interface=127.0.0.1"` (Twisted's `serverFromString`), whose
-/// port may stand without its name. A description without an interface is for all of them, of both
-/// families. A text that is none of this fails when it is listened on; [`str::parse`] tells at once what is
-/// wrong with it.
+/// Made from `"127.0.0.1:8000"`, `"localhost:8000"`, `("::1", 8000)`, a `SocketAddr` or several; or
+/// from a description such as `"tcp:port=8000:interface=127.0.0.1"` (Twisted's `serverFromString`),
+/// whose port may be given without its name. A description without an interface means all
+/// interfaces of both IP families. Other text is accepted here, and listening on it fails;
+/// [`str::parse`] reports the error at once.
 ///
 /// ```
 /// use deferred_reactor::net::ListenAddress;
@@ -30,7 +30,7 @@ pub struct ListenAddress(Interface);
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Interface {
     Addresses(Vec<SocketAddr>),
-    /// To be looked up.
+    /// A name to be looked up.
     Name(String, u16),
     Invalid(EndpointError),
 }
@@ -136,7 +136,7 @@ impl<const N: usize> From<[SocketAddr; N]> for ListenAddress {
     }
 }
 
-/// The other forms that name an address, by the ones above.
+/// Conversions from other types, by those above.
 macro_rules! from {
     ($($from:ty => $make:expr;)*) => {$(
         impl From<$from> for ListenAddress {
