@@ -45,10 +45,12 @@ mod departures;
 mod incoming;
 mod protocol;
 mod receiving;
+mod refusing;
 mod rendering;
 mod sending;
 mod streaming;
 mod upgrading;
+mod write_watch;
 
 use std::cell::{Cell, OnceCell};
 use std::rc::Rc;
@@ -59,11 +61,11 @@ use deferred_reactor::time::TimeSource;
 use deferred_reactor::{Canceller, DelayedCall, Reactor, Resolver};
 use http::StatusCode;
 
-use self::deadlines::WriteWatch;
 use self::departures::Departure;
 use self::incoming::Incoming;
 pub(super) use self::protocol::HttpProtocol;
 use self::streaming::Pump;
+use self::write_watch::WriteWatch;
 use super::carrier::Upgrade;
 use super::request::Exchange;
 use super::site::SiteCore;
