@@ -4,7 +4,7 @@ mod support;
 
 use prometheus_deferred::testing::{SendRequests, TestClient};
 use prometheus_deferred::web::{
-    Method, Rendered, Request, Resource, Response, StatusCode, Tree, header,
+    Method, RefusalReason, Rendered, Request, Resource, Response, Site, StatusCode, Tree, header,
 };
 use support::{InMemory, leaf, note};
 
@@ -194,13 +194,16 @@ fn a_known_method_without_handler_is_not_allowed() {
 /// W-12.
 #[test]
 fn an_unknown_method_is_not_implemented() {
-    let server = InMemory::new(|| OnlyGet);
+    let site = Site::new(OnlyGet);
+    let handle = site.handle();
+    let server = InMemory::with_site(|_| site);
     for method in ["BREW", "get", "Get", "PROPFIND", "M&M'S", "X"] {
         let page = server.request(method, "/").send();
         assert_eq!(page.status(), 501, "{method}");
         assert_eq!(page.header("Allow"), None, "{method}");
         assert!(page.text().contains(method), "{page:?}");
     }
+    assert_eq!(handle.refused(RefusalReason::MethodUnknown), 6);
 }
 
 /// W-13.

@@ -316,6 +316,16 @@ pub enum Rendered {
 /// ```
 pub const NOT_DONE_YET: Rendered = Rendered::NotDoneYet;
 
+impl Rendered {
+    /// The status of an answer that is there.
+    pub(super) fn status(&self) -> Option<StatusCode> {
+        match self {
+            Self::Response(response) => Some(response.status()),
+            _ => None,
+        }
+    }
+}
+
 impl fmt::Debug for Rendered {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {

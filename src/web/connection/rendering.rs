@@ -100,6 +100,7 @@ impl Connection {
         rendering.set(resource.type_name());
         let name = || Callback::new(RESOURCE, Place::Type(resource.type_name()));
         let is_head = *request.method() == Method::HEAD;
+        let is_known = is_known(request.method());
         match watch(name, || resource.render(request)) {
             Rendered::NotAllowed => {
                 let methods = resource.allowed_methods();
@@ -117,7 +118,12 @@ impl Connection {
                 }
                 self.not_allowed(methods)
             }
-            rendered => rendered,
+            rendered => {
+                if !is_known && rendered.status() == Some(StatusCode::NOT_IMPLEMENTED) {
+                    self.count_refusal(RefusalReason::MethodUnknown);
+                }
+                rendered
+            }
         }
     }
 
@@ -344,6 +350,22 @@ fn refused_body(failure: &Failure) -> Option<(StatusCode, String)> {
         BodyError::Answered { .. } | BodyError::AlreadyReading => return None,
     };
     Some((status, format!("This went wrong: {error}.")))
+}
+
+/// Whether a method is one that resources have a `render_*` for, or that no resource has.
+fn is_known(method: &Method) -> bool {
+    matches!(
+        *method,
+        Method::GET
+            | Method::HEAD
+            | Method::POST
+            | Method::PUT
+            | Method::DELETE
+            | Method::PATCH
+            | Method::OPTIONS
+            | Method::TRACE
+            | Method::CONNECT
+    )
 }
 
 /// Answers what is asked of the server itself: `OPTIONS *`, and nothing else.
