@@ -6,6 +6,7 @@ use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex, mpsc};
 use std::thread;
+use std::time::Duration;
 
 use prometheus::core::{Collector, Desc};
 use prometheus::proto::MetricFamily;
@@ -124,7 +125,15 @@ fn stop_does_not_wait_for_clients() -> Result<(), Failure> {
     let mut kept = connect(server.address());
     kept.write_all(b"GET / HTTP/1.1\r\nHost: test\r\n\r\n")?;
     kept.read_exact(&mut [0; 64])?; // it is answered, and stays open
-    server.stop();
+    let (stops, stopped) = mpsc::channel();
+    thread::spawn(move || {
+        server.stop();
+        stops.send(())
+    });
+    // A site would wait for the request in the middle for ten seconds.
+    stopped
+        .recv_timeout(Duration::from_secs(9))
+        .expect("stop does not wait for clients");
     for mut client in [silent, slow, kept] {
         match client.read_to_end(&mut Vec::new()) {
             Ok(_) => {}

@@ -4,6 +4,7 @@ use std::fmt;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::sync::mpsc;
 use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
 use deferred_reactor::net::{CannotListenError, ListenAddress, Port};
 use deferred_reactor::{Deferred, Failure, Reactor, RemoteReactor};
@@ -106,7 +107,8 @@ impl MetricsServer {
         format!("http://{}/", self.address)
     }
 
-    /// Closes the port and waits for the thread to end.
+    /// Closes the port and all connections, and waits for the thread to end. A scrape that is being
+    /// answered is cut off.
     pub fn stop(mut self) {
         self.stop_and_join();
     }
@@ -146,7 +148,9 @@ impl fmt::Debug for MetricsServer {
 fn open(addresses: &[SocketAddr], registry: Registry) -> Result<(Reactor, SocketAddr), Failure> {
     let reactor = Reactor::new()?;
     let metrics = MetricsResource::with_registry(registry).in_place();
-    let port = reactor.listen_tcp(addresses, site(metrics))?;
+    // `stop` waits for this thread, and not for clients.
+    let site = site(metrics).drain_on_shutdown(Duration::ZERO);
+    let port = reactor.listen_tcp(addresses, site)?;
     let address = socket_addr(&port)?;
     Ok((reactor, address))
 }
