@@ -242,6 +242,11 @@ fn wrappers_forward_every_method() {
             let head = format!("> {name} for {one}<");
             let source = wrappers.iter().find(|source| source.contains(&head));
             let source = source.unwrap_or_else(|| panic!("no file has \"{head}\""));
+            // The protocol inside a receiver gets messages and never the bytes as they came, so it
+            // cannot ask for pieces that it may keep.
+            let is_receiver = one.ends_with("Receiver");
+            let mut methods = methods.clone();
+            methods.retain(|name| !(is_receiver && *name == "bytes_received"));
             assert_eq!(methods_of(source, &head), methods, "{head}");
             seen += 1;
         }

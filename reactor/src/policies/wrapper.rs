@@ -1,5 +1,7 @@
 //! Protocols that wrap another protocol.
 
+use bytes::Bytes;
+
 use crate::deferred::Failure;
 use crate::net::{Protocol, Transport};
 
@@ -31,6 +33,10 @@ impl<A: Around> Protocol for ProtocolWrapper<A> {
 
     fn data_received(&mut self, transport: &Transport, data: &[u8]) -> Result<(), Failure> {
         self.protocol.data_received(transport, data)
+    }
+
+    fn bytes_received(&mut self, transport: &Transport, data: Bytes) -> Result<(), Failure> {
+        self.protocol.bytes_received(transport, data)
     }
 
     fn read_connection_lost(&mut self, transport: &Transport) {

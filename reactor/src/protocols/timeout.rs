@@ -5,6 +5,8 @@ use std::fmt;
 use std::rc::Rc;
 use std::time::Duration;
 
+use bytes::Bytes;
+
 use crate::deferred::Failure;
 use crate::net::{Protocol, Transport};
 use crate::time::DelayedCall;
@@ -245,6 +247,14 @@ impl<P: Protocol> TimeoutProtocol<P> {
     }
 }
 
+impl<P> TimeoutProtocol<P> {
+    fn input_came(&self, data: &[u8]) {
+        if self.is_idle_limit && !data.is_empty() {
+            self.timeout.reset_timeout();
+        }
+    }
+}
+
 impl<P: Protocol> Protocol for TimeoutProtocol<P> {
     fn connection_made(&mut self, transport: &Transport) -> Result<(), Failure> {
         // First, so that the protocol may change the limit in `connection_made`.
@@ -253,10 +263,13 @@ impl<P: Protocol> Protocol for TimeoutProtocol<P> {
     }
 
     fn data_received(&mut self, transport: &Transport, data: &[u8]) -> Result<(), Failure> {
-        if self.is_idle_limit && !data.is_empty() {
-            self.timeout.reset_timeout();
-        }
+        self.input_came(data);
         self.protocol.data_received(transport, data)
+    }
+
+    fn bytes_received(&mut self, transport: &Transport, data: Bytes) -> Result<(), Failure> {
+        self.input_came(&data);
+        self.protocol.bytes_received(transport, data)
     }
 
     fn read_connection_lost(&mut self, transport: &Transport) {
