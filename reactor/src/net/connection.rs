@@ -86,10 +86,9 @@ pub(super) struct Flags {
     pub(super) write_is_blocked: Cell<bool>,
     /// Close once everything is sent.
     pub(super) is_closing: Cell<bool>,
-    /// Shut down the sending side once everything is sent.
-    pub(super) is_half_closing: Cell<bool>,
-    /// The sending side is shut down.
-    pub(super) write_is_closed: Cell<bool>,
+    pub(super) sending: Cell<Sending>,
+    /// The protocol is given its input in buffers of its own.
+    pub(super) takes_bytes: Cell<bool>,
     /// A request to be served before the next event.
     interruption: Cell<Interruption>,
     /// `connection_made` has been called.
@@ -101,6 +100,17 @@ pub(super) struct Flags {
     is_told_blocked: Cell<bool>,
     /// A client connection: its connector is notified of the end.
     has_connector: Cell<bool>,
+}
+
+/// What becomes of the sending side.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) enum Sending {
+    #[default]
+    Open,
+    /// It is to be shut down once everything is sent.
+    Closes,
+    /// It is shut down.
+    Closed,
 }
 
 /// What is known of the end of the input.
@@ -266,13 +276,19 @@ impl Connection {
         if self.flags.delivers_again.get() && !self.deliver_again(core) {
             return;
         }
-        let mut buffer = core.take_read_buffer();
+        let mut shared = core.take_read_buffer();
+        let mut owned = Vec::new();
         for _ in 0..CALLS_PER_TURN {
             if !self.flags.may_read.get() || !self.wants_data() {
                 break;
             }
+            let takes_bytes = self.flags.takes_bytes.get();
+            if takes_bytes && owned.is_empty() {
+                owned = core.read_pool().take();
+            }
+            let buffer = if takes_bytes { &mut owned } else { &mut shared };
             let outcome = match &*self.stream.borrow() {
-                Some(stream) => (&*stream).read(&mut buffer),
+                Some(stream) => (&*stream).read(buffer),
                 None => break,
             };
             let goes_on = match outcome {
@@ -283,7 +299,7 @@ impl Connection {
                         protocol.read_connection_lost(transport);
                         Ok(())
                     });
-                    if self.flags.write_is_closed.get() {
+                    if self.flags.sending.get() == Sending::Closed {
                         // Both sides are closed, and no event will come.
                         self.lose(core, Failure::cloneable(ConnectionDone));
                     }
@@ -296,9 +312,16 @@ impl Connection {
                     if count < buffer.len() && !self.flags.has_hung_up.get() {
                         self.flags.may_read.set(false);
                     }
-                    self.tell(core, |protocol, transport| {
-                        protocol.data_received(transport, &buffer[..count])
-                    })
+                    if takes_bytes {
+                        let piece = core.read_pool().piece(std::mem::take(&mut owned), count);
+                        self.tell(core, |protocol, transport| {
+                            protocol.bytes_received(transport, piece)
+                        })
+                    } else {
+                        self.tell(core, |protocol, transport| {
+                            protocol.data_received(transport, &shared[..count])
+                        })
+                    }
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     self.flags.may_read.set(false);
@@ -317,7 +340,10 @@ impl Connection {
                 break;
             }
         }
-        core.put_read_buffer(buffer);
+        if !owned.is_empty() {
+            core.read_pool().put(owned);
+        }
+        core.put_read_buffer(shared);
     }
 
     /// Calls `peer_closed`: the peer has closed its side behind input that the protocol does not
@@ -457,8 +483,7 @@ impl Connection {
     #[inline]
     fn is_to_end(&self) -> bool {
         let flags = &self.flags;
-        (flags.is_closing.get() || flags.is_half_closing.get() && !flags.write_is_closed.get())
-            && !self.is_held_open()
+        (flags.is_closing.get() || flags.sending.get() == Sending::Closes) && !self.is_held_open()
     }
 
     /// Closes this side, or both, after everything is sent. Never requests another flush.
@@ -468,7 +493,7 @@ impl Connection {
             self.lose(core, Failure::cloneable(ConnectionDone));
             return false;
         }
-        self.flags.write_is_closed.set(true);
+        self.flags.sending.set(Sending::Closed);
         if let Some(stream) = &*self.stream.borrow() {
             // Fails if the peer is gone, which the next read reports.
             let _ = stream.shutdown(Shutdown::Write);
@@ -582,7 +607,9 @@ impl Descriptor for Connection {
         }
         // When both sides have closed their sending sides, the connection has hung up, but is not
         // broken: input may be left to read.
-        if readiness.has_failed || readiness.cannot_send && !self.flags.write_is_closed.get() {
+        if readiness.has_failed
+            || readiness.cannot_send && self.flags.sending.get() != Sending::Closed
+        {
             self.flags.is_broken.set(true);
         }
         self.service(core);

@@ -2,6 +2,8 @@
 
 use std::rc::Rc;
 
+use bytes::Bytes;
+
 use super::{Address, ClientFactory, Port, Transport};
 use crate::deferred::Failure;
 
@@ -55,6 +57,17 @@ pub trait Protocol: 'static {
     ///
     /// Ends the connection.
     fn data_received(&mut self, transport: &Transport, data: &[u8]) -> Result<(), Failure>;
+
+    /// The same, with bytes that can be kept: called in the place of
+    /// [`data_received`](Self::data_received), and calling that unless overridden, while the protocol
+    /// has asked for it by [`Transport::receive_bytes`].
+    ///
+    /// # Errors
+    ///
+    /// Ends the connection.
+    fn bytes_received(&mut self, transport: &Transport, data: Bytes) -> Result<(), Failure> {
+        self.data_received(transport, &data)
+    }
 
     /// The peer has closed its sending side, but may still read.
     ///

@@ -9,7 +9,7 @@ use std::rc::{Rc, Weak};
 
 use bytes::Bytes;
 
-use super::connection::{Connection, Flags};
+use super::connection::{Connection, Flags, Sending};
 use super::output::{Output, WORTH_SHARING};
 use super::producer::Producer;
 use super::stream::Stream;
@@ -179,7 +179,12 @@ impl Transport {
     ///
     /// When the peer has closed its side as well, the connection ends.
     pub fn lose_write_connection(&self) {
-        self.set(|flags| &flags.is_half_closing);
+        if let Some((connection, core)) = self.connected()
+            && connection.flags.sending.get() == Sending::Open
+        {
+            connection.flags.sending.set(Sending::Closes);
+            connection.request_service(&core);
+        }
     }
 
     /// Closes the connection soon, without sending what is queued; the peer gets a reset.
@@ -251,6 +256,41 @@ impl Transport {
             && connection.flags.is_paused.replace(false)
         {
             connection.request_service(&core);
+        }
+    }
+
+    /// Has the protocol given its input by [`bytes_received`](Protocol::bytes_received), in pieces that
+    /// it can keep or hand on without a copy, until this is turned off. For protocols through which
+    /// much goes: a piece has up to 256 KiB, where that much comes at once.
+    ///
+    /// ```
+    /// use bytes::Bytes;
+    /// use deferred_reactor::{Failure, net::{Protocol, Transport}, testing::MemoryReactor};
+    ///
+    /// /// Sends back what comes, which is not copied anywhere.
+    /// struct Mirror;
+    ///
+    /// impl Protocol for Mirror {
+    ///     fn connection_made(&mut self, transport: &Transport) -> Result<(), Failure> {
+    ///         transport.receive_bytes(true);
+    ///         Ok(())
+    ///     }
+    ///     fn data_received(&mut self, transport: &Transport, data: &[u8]) -> Result<(), Failure> {
+    ///         self.bytes_received(transport, Bytes::copy_from_slice(data))
+    ///     }
+    ///     fn bytes_received(&mut self, transport: &Transport, data: Bytes) -> Result<(), Failure> {
+    ///         transport.write_bytes(data);
+    ///         Ok(())
+    ///     }
+    /// }
+    ///
+    /// let memory = MemoryReactor::new();
+    /// let peer = memory.connect(Mirror);
+    /// assert_eq!(peer.exchange("abc"), b"abc");
+    /// ```
+    pub fn receive_bytes(&self, on: bool) {
+        if let Some(connection) = self.connection() {
+            connection.flags.takes_bytes.set(on);
         }
     }
 
@@ -445,7 +485,7 @@ impl Transport {
     fn with_output<R>(&self, write: impl FnOnce(&mut Output) -> R) -> Option<R> {
         let connection = self.connection()?;
         let flags = &connection.flags;
-        if flags.write_is_closed.get() {
+        if flags.sending.get() == Sending::Closed {
             return None;
         }
         let mut queue = match connection.output.take() {

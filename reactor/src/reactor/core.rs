@@ -17,7 +17,9 @@ use super::run_loop::LifeState;
 use crate::guard::guard;
 use crate::health::{Callback, CallbackKind, Meter, Place};
 use crate::net::memory::Network;
-use crate::net::{Address, Clients, Factory, FactoryIdentity, Spares, Switches, Transport};
+use crate::net::{
+    Address, Clients, Factory, FactoryIdentity, ReadPool, Spares, Switches, Transport,
+};
 #[cfg(unix)]
 use crate::signals::Signals;
 use crate::threads::{Inbox, Pool, RemoteResolvers};
@@ -40,6 +42,7 @@ pub(crate) struct Core {
     pub(super) service_requests: RefCell<Vec<Rc<dyn Descriptor>>>,
     /// One buffer for all connections; taken out while in use.
     pub(super) read_buffer: Cell<Vec<u8>>,
+    read_pool: ReadPool,
     pub(super) spares: RefCell<Spares>,
     switches: RefCell<Switches>,
     /// Declared before the pool: dropping the pool joins its threads, and none may wait for the
@@ -188,6 +191,7 @@ impl Core {
             next_generation: Cell::new(0),
             service_requests: RefCell::new(Vec::new()),
             read_buffer: Cell::new(Vec::new()),
+            read_pool: ReadPool::default(),
             spares: RefCell::new(Spares::default()),
             switches: RefCell::new(Switches::default()),
             inbox: Inbox::new(waker),
@@ -229,6 +233,11 @@ impl Core {
 
     pub(crate) fn spares(&self) -> RefMut<'_, Spares> {
         self.spares.borrow_mut()
+    }
+
+    /// Buffers for connections that hand on what they read.
+    pub(crate) fn read_pool(&self) -> &ReadPool {
+        &self.read_pool
     }
 
     pub(crate) fn take_read_buffer(&self) -> Vec<u8> {

@@ -37,6 +37,7 @@ impl Connection {
             },
             sink: Sink::Discard(limits.discard_bytes),
             is_awaited: wire.expects_continue,
+            source: Bytes::new(),
             received: 0,
             max_bytes: u64::MAX,
             deadline: None,
@@ -131,6 +132,7 @@ impl Connection {
         let pipe = Pipe::new(Rc::downgrade(&feeder), id, exchange.head.declared_length());
         exchange.stream = Some(Body::from_pipe(pipe.clone(), self.transport.get().cloned()));
         self.look_at_incoming(|incoming| incoming.sink = Sink::Stream(pipe));
+        self.transport().receive_bytes(true);
         self.expect_body();
         let rendered = self.render_found(Some(resource), exchange);
         self.settle(id, rendered);
@@ -190,6 +192,7 @@ impl Connection {
                 self.settle(incoming.id, rendered);
             }
             Sink::Stream(pipe) => {
+                self.transport().receive_bytes(false);
                 pipe.set_trailers(trailers);
                 if !content.is_empty() {
                     pipe.push(content);
@@ -322,6 +325,7 @@ impl Connection {
                 _ => None,
             }
         });
+        self.transport().receive_bytes(false);
         Reader(reader.flatten())
     }
 

@@ -18,6 +18,8 @@ pub(super) struct Incoming {
     pub(super) sink: Sink,
     /// The client waits to be told to go on.
     pub(super) is_awaited: bool,
+    /// What the input is part of, if it can be kept.
+    pub(super) source: Bytes,
     /// Bytes of content so far.
     pub(super) received: u64,
     /// The most content that is taken.
@@ -69,14 +71,14 @@ impl Incoming {
                 self.received += used as u64;
                 Ok(Step {
                     used,
-                    content: self.sink.take(&input[..used]),
+                    content: self.sink.take(&input[..used], &self.source),
                 })
             }
             Left::Chunked(decoder) => {
                 let first = decoder.decode(input, room)?;
                 let mut used = first.used;
                 let mut length = first.data.len() as u64;
-                let mut content = self.sink.take(&input[first.data]);
+                let mut content = self.sink.take(&input[first.data], &self.source);
                 // What came at once is one piece, however small the chunks are that it came in.
                 let mut joined = Vec::new();
                 while used < input.len() && !decoder.is_done() {
@@ -90,7 +92,7 @@ impl Incoming {
                         }
                         joined.extend_from_slice(data);
                     } else {
-                        self.sink.take(data);
+                        self.sink.take(data, &self.source);
                     }
                 }
                 if !joined.is_empty() {
@@ -160,13 +162,25 @@ impl Incoming {
 
 impl Sink {
     /// Takes content; what is to be handed on is given back.
-    fn take(&mut self, data: &[u8]) -> Bytes {
+    fn take(&mut self, data: &[u8], source: &Bytes) -> Bytes {
         match self {
             Self::Collect { body, .. } => body.extend_from_slice(data),
-            Self::Stream(_) => return Bytes::copy_from_slice(data),
+            Self::Stream(_) => return part_of(source, data),
             Self::Discard(left) => *left = left.saturating_sub(data.len() as u64),
         }
         Bytes::new()
+    }
+}
+
+/// `data` as bytes of its own: a part of `source` where it is most of that, and a copy otherwise, so
+/// that little content does not keep a large buffer.
+fn part_of(source: &Bytes, data: &[u8]) -> Bytes {
+    let start = (data.as_ptr() as usize).checked_sub(source.as_ptr() as usize);
+    match start {
+        Some(start) if start + data.len() <= source.len() && data.len() * 2 > source.len() => {
+            source.slice(start..start + data.len())
+        }
+        _ => Bytes::copy_from_slice(data),
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::rc::Rc;
 
+use bytes::Bytes;
 use deferred_reactor::Failure;
 use deferred_reactor::net::{Protocol, Transport};
 
@@ -25,6 +26,11 @@ impl Protocol for HttpProtocol {
 
     fn data_received(&mut self, _: &Transport, data: &[u8]) -> Result<(), Failure> {
         self.0.receive(data);
+        Ok(())
+    }
+
+    fn bytes_received(&mut self, _: &Transport, data: Bytes) -> Result<(), Failure> {
+        self.0.receive_piece(&data);
         Ok(())
     }
 

@@ -3,6 +3,7 @@
 use std::rc::Rc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use deferred_reactor::ReactorTime;
 use http::Method;
 
@@ -36,6 +37,13 @@ impl Connection {
                 self.switch_if_upgraded();
             }
         }
+    }
+
+    /// The same with bytes that a body which streams can keep.
+    pub(super) fn receive_piece(self: &Rc<Self>, data: &Bytes) {
+        self.look_at_incoming(|incoming| incoming.source = data.clone());
+        self.receive(data);
+        self.look_at_incoming(|incoming| incoming.source = Bytes::new());
     }
 
     /// Looks again at what was kept, once there is room for it.

@@ -29,10 +29,7 @@ fn connect(address: SocketAddr) -> io::Result<TcpStream> {
 }
 
 /// Resident memory that `load` adds to a server at its peak.
-fn added_at_peak<R>(
-    server: &Server,
-    load: impl FnOnce() -> io::Result<R>,
-) -> io::Result<(u64, R)> {
+fn added_at_peak<R>(server: &Server, load: impl FnOnce() -> io::Result<R>) -> io::Result<(u64, R)> {
     let before = server.resident_bytes()?;
     server.forget_peak()?;
     let result = load()?;
@@ -96,7 +93,9 @@ pub fn upload(server: &Server, path: &str, mebibytes: usize) -> io::Result<()> {
     stream.read_to_string(&mut answer)?;
     match answer.contains(&format!("{length}\n")) {
         true => Ok(()),
-        false => Err(io::Error::other(format!("the upload was answered {answer:?}"))),
+        false => Err(io::Error::other(format!(
+            "the upload was answered {answer:?}"
+        ))),
     }
 }
 
@@ -155,7 +154,9 @@ pub fn events(server: &Server, subscribers: usize, messages: usize) -> io::Resul
             for event in ready {
                 let token = event.u64 as usize;
                 let count = streams[token].read(&mut buffer)?;
-                let ends = buffer[..count].windows(8).filter(|bytes| *bytes == b"happened");
+                let ends = buffer[..count]
+                    .windows(8)
+                    .filter(|bytes| *bytes == b"happened");
                 for _ in ends {
                     seen[token] += 1;
                     left -= usize::from(seen[token] == message);

@@ -11,7 +11,7 @@
 use std::collections::HashMap;
 use std::rc::Rc;
 
-use super::{Connection, InputEnd};
+use super::{Connection, InputEnd, Sending};
 use crate::deferred::Failure;
 use crate::guard::guard;
 use crate::net::{ConnectionAborted, ConnectionDone, Protocol};
@@ -99,6 +99,7 @@ impl Connection {
         // A pause by the old protocol does not bind the new one.
         self.flags.is_paused.set(false);
         self.flags.is_told_blocked.set(false);
+        self.flags.takes_bytes.set(false);
         guard("dropping the protocol of a connection", || drop(old));
         // If the connection has not begun, the new protocol is connected when it begins.
         !self.flags.has_begun.get()
@@ -129,7 +130,7 @@ impl Connection {
                 protocol.read_connection_lost(transport);
                 Ok(())
             });
-            if is_there && self.flags.write_is_closed.get() {
+            if is_there && self.flags.sending.get() == Sending::Closed {
                 self.lose(core, Failure::cloneable(ConnectionDone));
                 return false;
             }
