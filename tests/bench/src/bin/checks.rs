@@ -4,11 +4,12 @@
 use std::error::Error;
 use std::io;
 use std::process::{Command, ExitCode, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use allocation_counter::measure;
 use bench::load::{Plan, closed_loop, get, hold_idle};
-use bench::peers::Peer;
+use bench::peers::{Peer, STREAMERS};
+use bench::streams::{Trickle, events, slow_readers, upload_memory};
 use bench::sys;
 use prometheus::{Histogram, HistogramOpts, IntCounter, IntGauge};
 use prometheus_deferred::{Deferred, count_exceptions, time, track_inprogress};
@@ -30,8 +31,11 @@ fn main() -> Result<ExitCode, Box<dyn Error>> {
     check(
         "bytes of resident memory per idle connection, of 10,000",
         idle_bytes()?,
-        600.0,
+        590.0,
     );
+    for (what, figure, limit) in streams()? {
+        check(what, figure, limit);
+    }
     match system_calls()? {
         Ok(calls) => check("system calls per keep-alive request under load", calls, 2.1),
         Err(reason) => println!("SKIPPED system calls per request: {reason}"),
@@ -100,6 +104,54 @@ fn idle_bytes() -> Result<f64, Box<dyn Error>> {
     std::thread::sleep(Duration::from_millis(500));
     let after = server.resident_bytes()?;
     Ok(after.saturating_sub(before) as f64 / held.len() as f64)
+}
+
+/// What bodies that stream, and connections that never end, add to the memory of a server.
+fn streams() -> Result<[(&'static str, f64, f64); 5], Box<dyn Error>> {
+    let peer = STREAMERS.first().ok_or("`ours` is one of the streamers")?;
+    let start = |args: &[&str]| peer.start(0, args);
+    let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
+    let slow = slow_readers(&start(&["50"])?, 20)?;
+    let upload = upload_memory(&start(&["50"])?, 100)?;
+    let subscriber = events(&start(&["1"])?, 1_000, 5)?.bytes;
+
+    let server = start(&["50", "--close"])?;
+    let (before, connections) = (server.resident_bytes()?, 2_000);
+    server.forget_peak()?;
+    let mut trickle = Trickle::begin(server.address, connections)?;
+    trickle.go_on();
+    std::thread::sleep(Duration::from_millis(500));
+    let each = server.peak_bytes()?.saturating_sub(before) as f64 / connections as f64;
+    let left = trickle.left_at(Instant::now() + Duration::from_secs(20));
+    Ok([
+        (
+            "MiB above idle for 50 MB to 20 slow readers",
+            mib(slow),
+            3.0,
+        ),
+        (
+            "MiB above idle for 100 MB uploaded to disk",
+            mib(upload),
+            3.0,
+        ),
+        (
+            "bytes of resident memory per subscriber of events",
+            subscriber,
+            3_000.0,
+        ),
+        // One in ten reads nothing of a large response: 64 KiB, a piece of 64 KiB, and its framing.
+        // The others have sent a few bytes of a head or of a body.
+        (
+            "bytes of resident memory per connection that trickles",
+            each,
+            2_048.0 + 130.0 * 102.4,
+        ),
+        (
+            "connections that trickle and are not cut off at their deadlines",
+            left as f64,
+            0.0,
+        ),
+    ])
 }
 
 /// Counted by strace, over exactly so many requests on 64 connections. `Err` if that is not
