@@ -166,9 +166,8 @@ struct Current {
     closes: bool,
     body: Sent,
     status: Option<StatusCode>,
-    /// The program writes it, at its own speed, and so many bytes had been written on the
-    /// connection before.
-    parts_from: Option<u64>,
+    /// The program writes it, at its own speed.
+    is_in_parts: bool,
 }
 
 /// How much of a response has gone out, and how its body ends.
@@ -203,6 +202,9 @@ struct Extra {
     /// Makes the body of the current response.
     pump: Option<Rc<Pump>>,
     upgrade: Option<Upgrade>,
+    /// How much had been written on the connection before its program began to write the current
+    /// response in parts.
+    parts_from: u64,
     /// For what is told of the connection's end.
     peer: Option<Address>,
     tally: Tally,
@@ -309,6 +311,6 @@ impl Current {
         closes: true,
         body: Sent::Nothing,
         status: None,
-        parts_from: None,
+        is_in_parts: false,
     };
 }

@@ -236,7 +236,7 @@ impl Connection {
             closes: site.closes_behind(requests.into()),
             body: Sent::Nothing,
             status: None,
-            parts_from: None,
+            is_in_parts: false,
         });
         self.head.set(Some(exchange.head.clone()));
         self.replying.set(Replying::Making);

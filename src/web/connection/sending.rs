@@ -371,18 +371,21 @@ impl Connection {
     /// its doing.
     fn count_parts(&self) {
         let mut current = self.current.get();
-        if current.parts_from.is_none() {
+        if !current.is_in_parts {
             let transport = self.transport();
-            current.parts_from = Some(transport.sent() + transport.buffered() as u64);
+            let written = transport.sent() + transport.buffered() as u64;
+            current.is_in_parts = true;
             self.current.set(current);
+            self.with_extra(|extra| extra.parts_from = written);
         }
     }
 
     /// Whether more of the parts waits for the client than may.
     fn is_overrun(&self) -> bool {
-        let Some(from) = self.current.get().parts_from else {
+        if !self.current.get().is_in_parts {
             return false;
-        };
+        }
+        let from = self.look_at_extra(|extra| extra.parts_from).unwrap_or(0);
         let (waiting, sent) = (self.transport().buffered(), self.transport().sent());
         let of_parts = (sent + waiting as u64).saturating_sub(from);
         of_parts.min(waiting as u64) > self.site.limits.unread_output_bytes as u64
