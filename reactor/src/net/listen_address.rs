@@ -19,7 +19,7 @@ use super::endpoint_text::{Description, EndpointError, EndpointProblem};
 /// use deferred_reactor::net::ListenAddress;
 ///
 /// let address: ListenAddress = "tcp:8000:interface=127.0.0.1".parse()?;
-/// assert_eq!(address, ListenAddress::from(([127, 0, 0, 1].into(), 8000)));
+/// assert_eq!(address, ListenAddress::from((std::net::Ipv4Addr::LOCALHOST, 8000)));
 /// assert_eq!(ListenAddress::from("localhost:8000").to_string(), "localhost:8000");
 /// assert!("localhost".parse::<ListenAddress>().is_err());
 /// # Ok::<(), deferred_reactor::net::EndpointError>(())
@@ -87,6 +87,10 @@ impl ToSocketAddrs for ListenAddress {
         match &self.0 {
             Interface::Addresses(addresses) => Ok(addresses.clone().into_iter()),
             Interface::Name(name, port) => (name.as_str(), *port).to_socket_addrs(),
+            // What is not a description is an address with a mistake, which the standard library names.
+            Interface::Invalid(error) if error.problem == EndpointProblem::NotAnAddress => {
+                error.text.to_socket_addrs()
+            }
             Interface::Invalid(error) => {
                 Err(io::Error::new(io::ErrorKind::InvalidInput, error.clone()))
             }
