@@ -1,4 +1,4 @@
-//! What is written: lines, fields, chunks. Everything is appended to a buffer of the caller's.
+//! Writing lines, fields and chunks, to the end of the caller's buffer.
 
 use http::{Method, StatusCode};
 

@@ -47,7 +47,7 @@ pub trait SiteObserver: 'static {
         let _ = peer;
     }
 
-    /// A connection has ended, whoever ended it.
+    /// A connection has ended: closed by the client, by the server, or broken.
     fn connection_closed(&self, peer: &Address) {
         let _ = peer;
     }

@@ -5,7 +5,7 @@ use std::fmt::Write;
 use std::hash::BuildHasher;
 use std::ops::Range;
 
-/// More parts than that are not worth the work, and nobody needs them.
+/// The most parts that one answer has; more get the whole body.
 const MOST_RANGES: usize = 16;
 
 /// What a `Range` field asks for.

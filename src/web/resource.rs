@@ -140,7 +140,7 @@ pub trait Resource: 'static {
 
     /// The methods that this resource answers, for the `Allow` field when another comes.
     ///
-    /// HEAD is added where there is GET. What is not listed here and yet has a `render_*` method
+    /// HEAD is added where there is GET. A method that is not listed here and yet has a `render_*` method
     /// is answered all the same, with one exception: once a resource lists more than GET, a client
     /// that asks before it sends a body (`Expect: 100-continue`), or announces one that is too long,
     /// is refused with 405 at once for a method that is not listed.

@@ -43,7 +43,7 @@ pub struct Response {
 #[derive(Debug, Clone)]
 pub(super) enum Content {
     Whole(Bytes),
-    /// Made while it is sent, by whoever of the clones is sent first.
+    /// Made while it is sent. The first clone that is sent takes it.
     Pieces(Rc<RefCell<Option<Pieces>>>),
     /// A sentence for the page of an error, which is made when the client is known.
     Page(Cow<'static, str>),
@@ -353,7 +353,7 @@ impl ResponseHead {
         self.status.unwrap_or(StatusCode::OK)
     }
 
-    /// The type of a body, which has one also where nobody has said so.
+    /// The `Content-Type` of the body: the one that was set, or the default for text or bytes.
     pub(super) fn content_type(&self) -> &str {
         match &self.content_type {
             Some(value) => value,
@@ -445,7 +445,8 @@ impl ResponseHead {
     }
 }
 
-/// Whether fields of this name stand beside one another, whoever has set them.
+/// Whether fields of this name add up: those set on the request and those of the response are all
+/// sent.
 fn adds_up(name: &HeaderName) -> bool {
     matches!(
         *name,

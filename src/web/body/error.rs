@@ -30,7 +30,7 @@ pub enum BodyError {
     Malformed {
         /// Bytes of content that came.
         received: u64,
-        /// What is wrong with it.
+        /// The mistake, as a sentence.
         reason: String,
     },
     /// The response was completed before all of the request's body had come; the rest was thrown

@@ -21,7 +21,7 @@ pub(super) struct FileSource {
     file: Arc<File>,
     /// Where the body begins in the file.
     start: u64,
-    /// What is still to be read, in order.
+    /// The parts of the file that are still to be read, in order.
     left: VecDeque<Piece>,
     /// The piece after the one that was given last.
     ahead: Option<Reading>,

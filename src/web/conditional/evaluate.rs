@@ -47,7 +47,7 @@ enum Once<'r> {
     #[default]
     Absent,
     Value(&'r [u8]),
-    /// It came in several lines, which nobody may send.
+    /// It came in several lines, which is not allowed.
     Repeated,
 }
 
@@ -122,7 +122,7 @@ impl<'r> Conditions<'r> {
     }
 }
 
-/// What is known of the body that a request would get.
+/// The validators and the length of the body that a request would get.
 #[derive(Debug, Clone, Copy, Default)]
 pub(in crate::web) struct Representation<'v> {
     pub(in crate::web) etag: Option<&'v EntityTag>,

@@ -289,7 +289,8 @@ impl Connection {
     }
 
     /// Whether the connection has to close behind a response, as its client may not send the body,
-    /// or sends more of it than is worth waiting for. `is_whole` says that nobody reads it any more.
+    /// or sends more of it than is worth waiting for. `is_whole` says that the response is complete, so
+    /// the body is no longer read.
     pub(super) fn closes_for_body(&self, is_whole: bool) -> bool {
         let limit = self.site.limits.discard_bytes;
         self.look_at_incoming(|incoming| {
@@ -313,7 +314,8 @@ impl Connection {
         reader.tell();
     }
 
-    /// Has the rest of the body thrown away, and gives whoever reads it, to be told last.
+    /// Has the rest of the body thrown away. Gives back the pipe of the program that reads it, if there is
+    /// one, to be ended last.
     pub(super) fn take_reader(&self) -> Reader {
         let limit = self.site.limits.discard_bytes;
         let reader = self.look_at_incoming(|incoming| {

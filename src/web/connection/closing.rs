@@ -223,7 +223,8 @@ impl Connection {
         }
     }
 
-    /// The drain is over: what is not complete is cut off, so that nobody takes it for complete.
+    /// The drain's time is over: resets the connection of an incomplete response, so that its client does
+    /// not take the part for the whole.
     pub(in crate::web) fn cut_for_drain(self: &Rc<Self>) {
         let is_idle = self.is_idle();
         if self.flags.is_drained.replace(false) {

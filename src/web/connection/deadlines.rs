@@ -12,7 +12,7 @@ use crate::web::{BodyError, RefusalReason};
 pub(super) const LINGER: Duration = Duration::from_secs(5);
 
 impl Connection {
-    /// Gives what is being received so long, from now; `None` is for ever.
+    /// Sets the deadline for the head, body or request that is awaited, from now; `None` is no deadline.
     pub(super) fn expect_within(self: &Rc<Self>, time: Option<Duration>) {
         let (Some(clock), call) = (self.clock.get(), self.deadline.take()) else {
             return;

@@ -29,7 +29,7 @@ pub(super) struct Incoming {
     pub(super) pace: Pace,
 }
 
-/// What is left of a body.
+/// How much of a body is still to come.
 pub(super) enum Left {
     Length(u64),
     Chunked(Box<Decoder>),

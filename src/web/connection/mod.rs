@@ -110,7 +110,7 @@ pub(super) struct Connection {
     flags: Flags,
 }
 
-/// What is known. All start out false.
+/// Facts about the connection. All start out false.
 #[derive(Default)]
 struct Flags {
     /// Input is being used further up the stack.
@@ -125,7 +125,7 @@ struct Flags {
     will_end: Cell<bool>,
     /// The system takes nothing more for now.
     is_blocked: Cell<bool>,
-    /// What is kept will be looked at soon.
+    /// A call of `go_on` is scheduled.
     is_scheduled: Cell<bool>,
     /// We have cut it off.
     is_cut: Cell<bool>,
@@ -133,7 +133,7 @@ struct Flags {
     is_drained: Cell<bool>,
 }
 
-/// What is happening to what comes in.
+/// The state of the receiving machine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Receiving {
     /// Nothing of the next request has come.
@@ -145,7 +145,7 @@ enum Receiving {
     Discarding,
 }
 
-/// What is happening to the response.
+/// The state of the replying machine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Replying {
     Idle,

@@ -58,7 +58,7 @@ impl Connection {
         }
     }
 
-    /// Has the reactor look at what was kept: whoever finishes a request, or reads a body, does not
+    /// Has the reactor look at kept input soon. A program that finishes a request, or reads a body, does not
     /// expect to handle the next one inside of that.
     pub(super) fn go_on_soon(self: &Rc<Self>) {
         if !self.flags.is_consuming.get()
@@ -72,7 +72,7 @@ impl Connection {
     }
 
     /// The client sends no more. It may have closed its sending side alone, to read the answers to
-    /// what it has sent, or it may have gone: which of them, nobody can tell. Complete requests are
+    /// what it has sent, or it may have gone; the two cannot be told apart. Complete requests are
     /// answered, if the answers come within [`Site::half_close_grace`](crate::web::Site).
     pub(super) fn input_ended(self: &Rc<Self>) {
         self.flags.has_ended.set(true);

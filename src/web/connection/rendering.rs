@@ -293,7 +293,7 @@ impl Connection {
         self.is_replying() && self.current.get().id == id
     }
 
-    /// Tells of what nobody is left to be answered with.
+    /// Logs a failure or a body that came after the response was complete.
     fn log_late(self: &Rc<Self>, rendered: Result<Rendered, Failure>) {
         match rendered {
             Ok(Rendered::Deferred(deferred)) => {

@@ -25,7 +25,7 @@ const COPIED_BYTES: usize = 4 * 1024;
 pub(super) struct Extent {
     /// The length of the body, where it is known.
     pub(super) length: Option<u64>,
-    /// Nothing more is made of it later, and nobody reads the request's body meanwhile.
+    /// The response is complete with this call, so the request's body is no longer read.
     pub(super) is_whole: bool,
 }
 

@@ -70,7 +70,7 @@ impl Connection {
         }
     }
 
-    /// Everything is with the system: nobody is waited for.
+    /// The system has taken everything: ends the watch, and goes on with kept input.
     pub(super) fn drained(self: &Rc<Self>) {
         self.flags.is_blocked.set(false);
         if let Some(Some(watch)) = self.look_at_extra(|extra| extra.write_watch.take()) {

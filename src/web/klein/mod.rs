@@ -88,7 +88,7 @@ pub struct Klein {
 
 type Handler = Rc<dyn Fn(Request) -> Rendered>;
 
-/// What is known of a route once it is found.
+/// The handler of a route and its settings.
 #[derive(Clone)]
 struct Entry {
     handler: Handler,
@@ -222,7 +222,7 @@ impl fmt::Debug for Route {
 #[derive(Clone)]
 struct KleinResource(Rc<RouteTable<Entry>>);
 
-/// What is left of the path, for the table of routes.
+/// The path segments that are left, for the table of routes.
 fn segments(head: &RequestHead) -> Vec<Cow<'_, str>> {
     let mut segments = head.postpath_segments();
     if segments.is_empty() {
