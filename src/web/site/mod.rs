@@ -43,8 +43,9 @@ use live::Live;
 ///
 /// # Limits
 ///
-/// What a client may cost, unless set otherwise. Each of them that is exceeded is counted by its
-/// [reason](super::RefusalReason):
+/// What a client may cost, unless set otherwise. A client that is refused something, or cut off, is
+/// counted by its [reason](super::RefusalReason); connections that close for being idle or used up, and
+/// reading that pauses, are not refusals:
 ///
 /// | limit                               | default   | beyond it                            |
 /// |-------------------------------------|-----------|--------------------------------------|
@@ -69,7 +70,8 @@ use live::Live;
 ///
 /// So one connection holds at most a head or what is read ahead, the body as its resource takes it
 /// (collected: the limit on bodies; streamed: one piece of at most 256 KiB), and of a response what
-/// was given whole, or 64 KiB and a piece of a streamed one, or the limit on unread output.
+/// was given whole, or 65 KiB and a piece of a streamed one, or the limit on unread output. A limit of
+/// time that is zero cuts off every client that does not do the thing at once.
 pub struct Site {
     settings: Settings,
     live: Rc<Live>,
