@@ -26,9 +26,11 @@ use crate::web::RefusalReason;
 /// reactor.listen_tcp("127.0.0.1:0", site)?;
 ///
 /// let stop = reactor.clone();
-/// handle.drain(Duration::from_secs(5)).add_callback(move |drained| {
-///     println!("{} requests were cut off", drained.cut.len());
-///     Ok(stop.stop()?)
+/// reactor.call_when_running(move || {
+///     handle.drain(Duration::from_secs(5)).add_callback(move |drained| {
+///         println!("{} requests were cut off", drained.cut.len());
+///         Ok(stop.stop()?)
+///     });
 /// });
 /// reactor.run()?;
 /// # Ok::<(), prometheus_deferred::Failure>(())
