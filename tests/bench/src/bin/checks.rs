@@ -14,6 +14,9 @@ use bench::sys;
 use prometheus::{Histogram, HistogramOpts, IntCounter, IntGauge};
 use prometheus_deferred::{Deferred, count_exceptions, time, track_inprogress};
 
+/// What was measured, its value, and its limit.
+type Figure = (&'static str, f64, f64);
+
 fn main() -> Result<ExitCode, Box<dyn Error>> {
     sys::raise_descriptor_limit()?;
     let mut failed = false;
@@ -107,7 +110,7 @@ fn idle_bytes() -> Result<f64, Box<dyn Error>> {
 }
 
 /// What bodies that stream, and connections that never end, add to the memory of a server.
-fn streams() -> Result<[(&'static str, f64, f64); 5], Box<dyn Error>> {
+fn streams() -> Result<[Figure; 5], Box<dyn Error>> {
     let peer = STREAMERS.first().ok_or("`ours` is one of the streamers")?;
     let start = |args: &[&str]| peer.start(0, args);
     let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);

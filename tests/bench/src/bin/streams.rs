@@ -11,6 +11,9 @@ use bench::sys;
 
 const ROUNDS: usize = 5;
 
+/// Milliseconds of each round: a gigabyte out, and one in.
+type Times = (Vec<f64>, Vec<f64>);
+
 fn main() -> Result<(), Box<dyn Error>> {
     sys::raise_descriptor_limit()?;
     sys::pin_to_core(1)?;
@@ -80,7 +83,7 @@ fn gigabytes(peers: &[Peer]) -> Result<(), Box<dyn Error>> {
     }
     let hyper = peers.iter().position(|peer| peer.name == "hyper");
     for (index, peer) in peers.iter().enumerate() {
-        let ratio = |of: fn(&(Vec<f64>, Vec<f64>)) -> &Vec<f64>| {
+        let ratio = |of: fn(&Times) -> &Vec<f64>| {
             hyper.map_or(f64::NAN, |hyper| {
                 let pairs = of(&times[index]).iter().zip(of(&times[hyper]));
                 median(pairs.map(|(one, other)| one / other).collect())
